@@ -1,0 +1,1 @@
+"""The actors: controller, agent, director, subagent. Floor 8."""

@@ -1,0 +1,121 @@
+"""The agent: its loop, its listener for the controller; the director shares the loop. Floor 8.
+
+* It goes on alone while the controller is away; its feed tells everything when the controller is back.
+* It obeys one controller's cluster only.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.base.codec import encode
+from engine.base.ids import Cursor
+from engine.base.problem import EngineClosed, Problem, problem
+from engine.base.wire import Hello, Identity, Raw
+from engine.journal.feed import Diverged, Feed, TooOld
+from engine.model.effect import LinksChanged, TellSubagent, WakeAt
+from engine.ports import Replication, Store, World
+from engine.rules.agent import AgentMachine, ControllerAcknowledged
+from engine.rules.agent_state import AgentState
+from engine.runtime.mailbox import MailboxFull, Work
+from engine.runtime.node_loop import NodeLoop, open_node
+from engine.runtime.reception import Reception, Respond
+from engine.runtime.session import Session
+
+NotAController = problem("NotAController", "Node {node} of role {role} is no controller; an agent obeys its controller only.")
+OrderUnreadable = problem("OrderUnreadable", "A command of the controller can not be read: {fault}.")
+AgentOverloaded = problem("AgentOverloaded", "Agent {agent} has {length} commands before it; try again later.")
+
+
+class Agent:
+    """The agent actor. `director` is joined to it by `boot`."""
+
+    role = "agent"
+
+    def __init__(self, world: World, machine: AgentMachine, cluster: str, on_closed: Callable[[BaseException], None]) -> None:
+        self.world = world
+        self.machine = machine
+        self.identity = Identity(cluster, self.role, world.node, world.incarnation)
+        self.loop: NodeLoop[AgentState]
+        self.feed: Feed
+        self._on_closed = on_closed
+        self._tell_subagent: Callable[[TellSubagent], None]
+        self._relink: Callable[[LinksChanged], None]
+        self.reception: Reception
+
+    async def recover(self, store: Store, feed: Feed, replication: Replication) -> NodeLoop[AgentState]:
+        """Recover the state; raises StoreFault."""
+        self.feed = feed
+        self.loop = await open_node(
+            machine=self.machine,
+            store=store,
+            feed=feed,
+            replication=replication,
+            world=self.world,
+            perform=self._perform,
+            on_closed=self._on_closed,
+        )
+        return self.loop
+
+    async def start(
+        self,
+        url: str,
+        tell_subagent: Callable[[TellSubagent], None],
+        relink: Callable[[LinksChanged], None],
+    ) -> None:
+        """Begin an activation and listen for the controller."""
+        self._tell_subagent = tell_subagent
+        self._relink = relink
+        self.reception = Reception(
+            self.world,
+            self.identity,
+            deliver=self._deliver,
+            admit=_admit,
+            on_failure=self.loop.fail,
+            on_ack=self._acknowledged,
+            settle=self._settle,
+            source=self.feed,
+            refusals=(Diverged, TooOld),
+        )
+        self.loop.start()
+        await self.reception.open(url)
+
+    async def close(self, reason: str = "it was closed") -> None:
+        """End: listener, loop, store; safe to call twice."""
+        await self.reception.close()
+        await self.loop.close(reason)
+
+    def _perform(self, effect: Any) -> None:
+        if isinstance(effect, TellSubagent):
+            self._tell_subagent(effect)
+        elif isinstance(effect, WakeAt):
+            self.loop.alarms.set(effect.order, effect.at_ms)
+        elif isinstance(effect, LinksChanged):
+            self._relink(effect)
+
+    def _deliver(self, session: Session, _number: int, raw: Raw, reply: Respond) -> None:
+        try:
+            command = self.machine.language.decode_to_agent(raw)
+        except Exception as error:
+            reply(encode(OrderUnreadable(fault=str(error))))
+            return
+
+        def done(answer: Any) -> None:
+            if not isinstance(answer, EngineClosed):
+                reply(encode(answer))
+
+        try:
+            self.loop.post(Work(command, done=done, session=session))
+        except MailboxFull:
+            reply(encode(AgentOverloaded(agent=self.world.node, length=len(self.loop.mailbox))))
+
+    def _acknowledged(self, _session: Session, cursor: Cursor) -> None:
+        if self.loop.closed_reason is None and self.loop.state.detached:
+            self.loop.mailbox.put(Work(ControllerAcknowledged(cursor.index)), bounded=False)
+
+    async def _settle(self) -> Cursor:
+        await self.loop.settle()
+        return self.feed.tip
+
+
+def _admit(hello: Hello) -> Problem | None:
+    return None if hello.role == "controller" else NotAController(node=hello.node, role=hello.role)

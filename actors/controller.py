@@ -1,0 +1,251 @@
+"""The controller: its loop, its listener for clients, its links to agents. Floor 8.
+
+* Clients' commands and queries come in through the reception, answers and the feed go out through it.
+* A link to each agent: its records become commands of ours, acknowledged once they are durable here; what is owed is
+  computed inside a turn and sent when that turn is shown, so that nothing slips between the owed and the new.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.base.codec import encode
+from engine.base.ids import START, AgentId, Cursor
+from engine.base.problem import EngineClosed, Problem, problem
+from engine.base.wire import Hello, Identity, Raw, WireRecord
+from engine.journal.feed import Diverged, Feed, TooOld
+from engine.model.command import AttachOrder, AttachWorkflow, ToAgent
+from engine.model.effect import LinksChanged, TellAgent, WakeAt
+from engine.model.query import AnyQuery
+from engine.model.workflow import WorkflowId
+from engine.ports import Replication, Store, World
+from engine.rules.controller import AgentDown, AgentRefused, AgentReported, AgentUp, ControllerMachine
+from engine.rules.controller_state import ControllerState
+from engine.runtime.link import Link, LinkState
+from engine.runtime.mailbox import MailboxFull, Work
+from engine.runtime.node_loop import NodeLoop, open_node
+from engine.runtime.reception import Reception, Respond
+from engine.runtime.session import Session
+
+NotAClient = problem("NotAClient", "Node {node} of role {role} is no client; a controller is dialled by clients.")
+CommandUnreadable = problem("CommandUnreadable", "The command can not be read: {fault}.")
+Overloaded = problem("Overloaded", "The node has {length} commands before it; try again later.")
+
+
+class AgentLink:
+    """The link to one agent, with the workflows it was sent in the present session."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.link: Link | None = None
+        self.sent: dict[WorkflowId, None] = {}
+
+
+class Controller:
+    """The controller actor."""
+
+    role = "controller"
+
+    def __init__(self, world: World, machine: ControllerMachine, cluster: str, on_closed: Callable[[BaseException], None]) -> None:
+        self.world = world
+        self.machine = machine
+        self.identity = Identity(cluster, self.role, world.node, world.incarnation)
+        self.agents: dict[AgentId, AgentLink] = {}
+        self.loop: NodeLoop[ControllerState]
+        self.feed: Feed
+        self._on_closed = on_closed
+        self._retired: list[Link] = []
+        self._encode = machine.language.encode
+        self._decode_query = machine.language.decoder(AnyQuery).decode
+        self.reception = Reception(
+            world,
+            self.identity,
+            deliver=self._deliver,
+            ask=self._ask,
+            admit=_admit,
+            on_failure=self._failed,
+            settle=self._settle,
+            source=_LateFeed(lambda: self.feed),
+            refusals=(Diverged, TooOld),
+        )
+
+    async def start(self, store: Store, feed: Feed, replication: Replication, url: str) -> None:
+        """Recover, begin an activation, listen for clients; raises StoreFault."""
+        self.feed = feed
+        self.loop = await open_node(
+            machine=self.machine,
+            store=store,
+            feed=feed,
+            replication=replication,
+            world=self.world,
+            perform=self._perform,
+            on_closed=self._on_closed,
+        )
+        self.loop.start()
+        await self.reception.open(url)
+
+    async def close(self, reason: str = "it was closed") -> None:
+        """End: links, listener, loop, store; safe to call twice."""
+        for agent in self.agents.values():
+            if agent.link is not None:
+                await agent.link.close()
+        for link in self._retired:
+            await link.close()
+        await self.reception.close()
+        await self.loop.close(reason)
+
+    # --- clients ------------------------------------------------------------------------------------------------------
+
+    def _deliver(self, session: Session, _number: int, raw: Raw, reply: Respond) -> None:
+        try:
+            command = self.machine.language.decode_command(raw)
+        except Exception as error:
+            reply(encode(CommandUnreadable(fault=str(error))))
+            return
+
+        def done(answer: Any) -> None:
+            if not isinstance(answer, EngineClosed):
+                reply(encode(answer))
+
+        try:
+            self.loop.post(Work(command, done=done, session=session))
+        except MailboxFull:
+            reply(encode(Overloaded(length=len(self.loop.mailbox))))
+
+    def _ask(self, session: Session, _number: int, raw: Raw, answer: Respond) -> None:
+        try:
+            query = self._decode_query(raw)
+        except Exception as error:
+            answer(self._encode(CommandUnreadable(fault=str(error))))
+            return
+
+        def read(state: ControllerState, now_ms: int) -> bytes:
+            return self._encode(self.machine.query(state, query, now_ms))
+
+        def done(body: Any) -> None:
+            if not isinstance(body, EngineClosed):
+                answer(body)
+
+        try:
+            self.loop.post(Work(read=read, done=done, session=session))
+        except MailboxFull:
+            answer(self._encode(Overloaded(length=len(self.loop.mailbox))))
+
+    async def _settle(self) -> Cursor:
+        await self.loop.settle()
+        return self.feed.tip
+
+    # --- agents -------------------------------------------------------------------------------------------------------
+
+    def _perform(self, effect: Any) -> None:
+        if isinstance(effect, TellAgent):
+            self._tell(effect.agent, effect.command)
+        elif isinstance(effect, WakeAt):
+            self.loop.alarms.set(effect.order, effect.at_ms)
+        elif isinstance(effect, LinksChanged):
+            self._relink(effect.peers)
+
+    def _tell(self, agent: AgentId, command: ToAgent) -> None:
+        entry = self.agents.get(agent)
+        if entry is None or entry.link is None or entry.link.state is not LinkState.COUPLED:
+            return
+        for one in self._with_workflow(entry, command):
+            entry.link.send(self._encode(one), self._on_reply(agent, one))
+
+    def _with_workflow(self, entry: AgentLink, command: ToAgent) -> list[ToAgent]:
+        """Put the workflow before the first order that needs it in a session."""
+        if not isinstance(command, AttachOrder) or command.order.workflow in entry.sent:
+            return [command]
+        entry.sent[command.order.workflow] = None
+        return [AttachWorkflow(self.loop.state.workflows[command.order.workflow]), command]
+
+    def _on_reply(self, agent: AgentId, command: ToAgent) -> Callable[[Any], None]:
+        def on_reply(reply: Any) -> None:
+            if isinstance(reply, Problem):
+                self._post(Work(AgentRefused(agent, command, reply)))
+
+        return on_reply
+
+    def _relink(self, peers: Mapping[str, str]) -> None:
+        wanted = {AgentId(agent): url for agent, url in peers.items()}
+        for agent in [one for one, entry in self.agents.items() if wanted.get(one) != entry.url]:
+            link = self.agents.pop(agent).link
+            if link is not None:
+                self._retired.append(link)
+                self.loop.spawn(link.close(), f"close link to {agent}")
+        for agent, url in wanted.items():
+            if agent not in self.agents:
+                self._open_link(agent, url)
+
+    def _open_link(self, agent: AgentId, url: str) -> None:
+        entry = self.agents[agent] = AgentLink(url)
+        stream = f"agent {agent}"
+
+        def cursor() -> Cursor:
+            return self.loop.shown_marks.get(stream, START)
+
+        def on_records(records: list[WireRecord]) -> None:
+            last = Cursor(records[-1].index, records[-1].epoch)
+            command = AgentReported(agent, tuple(record.events for record in records))
+            self._post(Work(command, mark=(stream, last), done=lambda _: link.acknowledge(last)))
+
+        def owed() -> None:
+            session = link.session
+            entry.sent = {}
+            self._post(Work(AgentUp(agent, 0 if link.peer is None else link.peer.incarnation)))
+            self._post(
+                Work(
+                    read=lambda state, _: self.machine.owed_to_agent(state, agent),
+                    done=lambda commands: self._couple(entry, link, session, commands),
+                )
+            )
+
+        def on_lost(reason: Problem) -> None:
+            self._post(Work(AgentDown(agent, reason.sentence)))
+
+        link = entry.link = Link(
+            self.world,
+            (url,),
+            self.identity,
+            peer_role="agent",
+            peer_node=agent,
+            on_failure=self._failed,
+            cursor=cursor,
+            owed=owed,
+            on_records=on_records,
+            on_lost=on_lost,
+            on_refused=lambda refused: None,
+        )
+        link.start()
+
+    def _couple(self, entry: AgentLink, link: Link, session: str, commands: Any) -> None:
+        if isinstance(commands, EngineClosed) or session != link.session:
+            return
+        link.couple(session, [self._encode(one) for command in commands for one in self._with_workflow(entry, command)])
+
+    def _post(self, work: Work) -> None:
+        """Post what must not be lost: when the node has ended there is nobody to tell, and nothing to lose."""
+        if self.loop.closed_reason is None:
+            self.loop.mailbox.put(work, bounded=False)
+
+    def _failed(self, error: BaseException) -> None:
+        self.loop.fail(error)
+
+
+class _LateFeed:
+    """The feed as a record source, looked up when it is used (it is there once the node has started)."""
+
+    def __init__(self, feed: Callable[[], Feed]) -> None:
+        self._feed = feed
+
+    @property
+    def tip(self) -> Cursor:
+        return self._feed().tip
+
+    def reader(self, cursor: Cursor) -> Any:
+        return self._feed().reader(cursor)
+
+
+def _admit(hello: Hello) -> Problem | None:
+    return None if hello.role == "client" else NotAClient(node=hello.node, role=hello.role)
+
+

@@ -1,0 +1,230 @@
+"""Engine: a controller, agents and subagents inside somebody else's program. Floor 10.
+
+* It lives in the caller's running loop: no signals, no logging set-up, no loop policy, no global state.
+* State lies in one folder that belongs to one process at a time; opening it again goes on where it was.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from engine.base.codec import Value, value_fault
+from engine.base.ids import AgentId, Cursor, SubagentId
+from engine.base.problem import EngineClosed, Problem, Refused
+from engine.boot import boot_agent, boot_controller, boot_subagent
+from engine.client.client import Client, EventStream
+from engine.language import standard_language
+from engine.model.item import AgentItem, SubagentItem
+from engine.model.job import OnLost
+from engine.model.order import Order, OrderState
+from engine.model.outcome import Outcome
+from engine.model.workflow import Workflow, WorkflowId
+from engine.real import RealPlace
+from engine.rules.commands.add_order import AddOrder
+from engine.rules.commands.add_orders import AddOrders
+from engine.rules.commands.cancel_order import CancelOrder
+from engine.rules.commands.change_item import ChangeItem
+from engine.rules.commands.deploy_workflow import DeployWorkflow
+from engine.rules.commands.release_attempt import ReleaseAttempt
+from engine.rules.commands.resume_order import ResumeOrder
+from engine.rules.commands.suspend_order import SuspendOrder
+from engine.runtime.supervisor import Supervisor
+
+CLUSTER = "embedded"
+DEFAULT_STATE = ".understudy"
+
+
+class OrderFailed(Exception):
+    """An order ended without success; `state` and `outcome` say how."""
+
+    def __init__(self, order: Order) -> None:
+        super().__init__(f"order {order.id} {order.state}: {order.outcome or 'it was cancelled'}")
+        self.state = order.state
+        self.outcome = order.outcome
+
+
+class OrderHandle:
+    """An order of an engine."""
+
+    def __init__(self, engine: "Engine", order_id: str) -> None:
+        self.id = order_id
+        self._engine = engine
+
+    async def view(self) -> Order:
+        """Return the order as it is now; raises Refused when it is gone."""
+        return (await self._engine.client.order(self.id)).order
+
+    async def obstacle(self) -> str:
+        """Say in one sentence what it waits for; empty when nothing holds it."""
+        return (await self._engine.client.order(self.id)).obstacle
+
+    async def ended(self) -> Order:
+        """Wait for its end, however it comes, and return it as it is then."""
+        return await self._engine.client.ended(self.id)
+
+    async def outcome(self) -> Outcome | None:
+        """Wait for its end and return how it ended."""
+        return (await self.ended()).outcome
+
+    async def result(self) -> dict[str, Value]:
+        """Wait for its end and return its results; raises OrderFailed when it ended without success."""
+        order = await self.ended()
+        if order.state is not OrderState.FINISHED:
+            raise OrderFailed(order)
+        return order.variables
+
+    async def suspend(self) -> None:
+        """Let it stand still before its next step."""
+        await self._engine.client.command(SuspendOrder(self.id))
+
+    async def resume(self) -> None:
+        """Let it go on."""
+        await self._engine.client.command(ResumeOrder(self.id))
+
+    async def cancel(self, *, kill: bool = False) -> None:
+        """End it between two steps, or at once."""
+        await self._engine.client.command(CancelOrder(self.id, kill))
+
+    async def release(self, choice: str) -> None:
+        """Say what follows a lost attempt: `rerun` or `fail`."""
+        await self._engine.client.command(ReleaseAttempt(self.id, OnLost(choice)))
+
+
+class Engine:
+    """An embedded cluster: `async with Engine(state="…") as engine: …`."""
+
+    def __init__(
+        self,
+        state: str | Path = DEFAULT_STATE,
+        *,
+        agents: Sequence[str] = ("local",),
+        callables: Mapping[str, Callable[..., Any]] | None = None,
+        parallel_max: int = 200,
+    ) -> None:
+        """`agents`: their names, each with one subagent. `callables`: functions that jobs may call by a plain name."""
+        self.state = Path(state)
+        self.client: Client
+        self._agents = tuple(agents)
+        self._callables = dict(callables or {})
+        self._parallel_max = parallel_max
+        self._language = standard_language()
+        self._place: RealPlace | None = None
+        self._supervisors: list[Supervisor[Any]] = []
+        self._closed: str | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Open the state folder and start everything; raises StoreFault with a sentence for people."""
+        self._place = RealPlace(self.state)
+        try:
+            await self._boot(self._place)
+        except BaseException:
+            await self.close("it could not be opened")
+            raise
+
+    async def _boot(self, place: RealPlace) -> None:
+        await self._supervise("controller", place, partial(boot_controller, url="memory://controller"))
+        for name in self._agents:
+            subagent = partial(boot_subagent, url=f"memory://subagent-{name}", callables=self._callables)
+            await self._supervise(f"subagent-{name}", place, subagent)
+            await self._supervise(name, place, partial(boot_agent, url=f"memory://agent-{name}"), f"agent-{name}")
+        self.client = Client(place.world("client"), ("memory://controller",), CLUSTER, self._language)
+        await self.client.open()
+        for name in self._agents:
+            agent = AgentId(name)
+            await self.client.command(ChangeItem(AgentItem(agent, f"memory://agent-{name}")))
+            subagent_id = SubagentId(f"subagent-{name}")
+            item = SubagentItem(subagent_id, agent, f"memory://subagent-{name}", self._parallel_max)
+            await self.client.command(ChangeItem(item))
+
+    async def _supervise(self, node: str, place: RealPlace, boot: Any, folder: str | None = None) -> None:
+        async def start(on_closed: Callable[[BaseException], None]) -> Any:
+            world = place.node_world(node, folder or node)
+            try:
+                return await boot(world, cluster=CLUSTER, on_closed=on_closed, language=self._language)
+            except BaseException as error:
+                world.revoke(str(error))
+                raise
+
+        supervisor: Supervisor[Any] = Supervisor(node, start, place.clock, self._given_up)
+        self._supervisors.append(supervisor)
+        await supervisor.start()
+
+    def _given_up(self, error: BaseException) -> None:
+        self._closed = str(error)
+        self.client.end(str(error))
+
+    async def close(self, reason: str = "the engine was closed") -> None:
+        """End everything; what is durable stays, processes go on under their guard. Safe to call twice."""
+        if hasattr(self, "client"):
+            await self.client.close(reason)
+        for supervisor in reversed(self._supervisors):
+            await supervisor.close(reason)
+        self._supervisors.clear()
+        if self._place is not None:
+            self._place.close()
+            self._place = None
+
+    # --- what people do -----------------------------------------------------------------------------------------------
+
+    async def deploy(self, workflow: Workflow) -> WorkflowId:
+        """Make a workflow known; the same content again is harmless. Raises Refused."""
+        versioned = self._language.versioned(workflow)
+        self._callables.update(getattr(workflow, "callables", {}))
+        await self.client.command(DeployWorkflow(versioned))
+        return versioned.id
+
+    async def add_order(
+        self,
+        workflow: str | Workflow,
+        variables: Mapping[str, Value] | None = None,
+        *,
+        id: str | None = None,
+        scheduled_ms: int = 0,
+        priority: int = 0,
+    ) -> OrderHandle:
+        """Add an order and return once it is durable. A Workflow is deployed first. Raises Refused, EngineClosed.
+
+        Choose `id` yourself where the same call may happen twice: the second time nothing is added.
+        """
+        version = None
+        if isinstance(workflow, Workflow):
+            name, _, version = (await self.deploy(workflow)).partition("@")
+        else:
+            name = workflow
+        given = dict(variables or {})
+        if fault := value_fault(given):
+            raise Refused(Problem("NotKeepable", f"The order's variables can not be kept: {fault}."))
+        order_id = id or f"{name}-{self._new_id()}"
+        await self.client.command(AddOrder(order_id, name, given, version or None, scheduled_ms, priority))
+        return OrderHandle(self, order_id)
+
+    async def add_orders(self, orders: Sequence[AddOrder]) -> list[OrderHandle]:
+        """Add orders, all or none."""
+        await self.client.command(AddOrders(tuple(orders)))
+        return [OrderHandle(self, order.order) for order in orders]
+
+    def order(self, order_id: str) -> OrderHandle:
+        """Return a handle for an order that was added before."""
+        return OrderHandle(self, order_id)
+
+    def events(self, after: Cursor | None = None) -> EventStream:
+        """Return the controller's events as an async iterator; without a cursor from now on."""
+        return self.client.events(after)
+
+    def _new_id(self) -> str:
+        if self._place is None:
+            raise EngineClosed(self._closed or "it was never opened")
+        return self._place.new_id()
+
+

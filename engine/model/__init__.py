@@ -1,0 +1,1 @@
+"""The nouns: orders, workflows, events, commands. Floor 2."""

@@ -1,0 +1,61 @@
+"""RealPlace: one process on this machine with a state folder: makes real worlds for the nodes in it. Floor 9.
+
+* The folder belongs to one process (lock with pid and boot id), is checked for what it can not live on (network file
+  systems, read-only), and holds one folder for each node.
+"""
+
+import sys
+from pathlib import Path
+
+from engine.jobs.guard_host import GuardHost
+from engine.journal.lock import StateLock
+from engine.journal.snapshots import ProcessSnapshotMaker
+from engine.journal.sqlite_store import open_sqlite_store
+from engine.ports import SnapshotMaker, Store
+from engine.runtime.real_clock import RealClock
+from engine.runtime.real_world import RealWorld, next_incarnation
+from transports.memory import MemoryHub, MemoryTransport
+
+
+class RealPlace:
+    """The nodes of one process share its memory transport and its state folder."""
+
+    def __init__(self, state: Path) -> None:
+        """Take the folder; raises StoreFault with a sentence when it can not be had."""
+        self.state = state.absolute()
+        self.clock = RealClock()
+        self._lock = StateLock.take(self.state)
+        self._transports = {"memory": MemoryTransport(MemoryHub())}
+        self._client = self.world("place")
+
+    def node_world(self, node: str, folder: str) -> RealWorld:
+        """Return the world of the next incarnation of a node; raises StoreFault."""
+        path = self.state / folder
+        return self._world(node, path, next_incarnation(path))
+
+    def world(self, node: str) -> RealWorld:
+        """Return a world for somebody without state, such as a client."""
+        return self._world(node, self.state, 0)
+
+    def new_id(self) -> str:
+        """Return a random id."""
+        return self._client.new_id()
+
+    def _world(self, node: str, folder: Path, incarnation: int) -> RealWorld:
+        return RealWorld(
+            node,
+            folder,
+            incarnation=incarnation,
+            transports=self._transports,
+            open_store=open_sqlite_store,
+            make_host=GuardHost,
+            make_snapshot_maker=_snapshot_maker,
+        )
+
+    def close(self) -> None:
+        """Give the folder back."""
+        self._lock.release()
+
+
+def _snapshot_maker(path: Path, _store: Store) -> SnapshotMaker:
+    return ProcessSnapshotMaker(path, lambda upto, out: [sys.executable, "-m", "engine.snapshot", str(path), str(upto), out])

@@ -1,0 +1,363 @@
+"""The agent's machine: it runs orders alone, chooses subagents, and gives orders back. Floor 3.
+
+* What a subagent reports counts only for the very attempt that is under way (order, `added`, attempt).
+* An attempt is never taken as ended without its report, a proof (a new incarnation has lost its callables), or a
+  person's word.
+* A detached order is kept until the controller has journaled the detaching.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from engine.base.ids import AgentId, OrderId, SubagentId, attempt_key
+from engine.base.problem import Problem, problem
+from engine.model import command as commands
+from engine.model import event as events
+from engine.model.effect import AnyEffect, LinksChanged, TellSubagent
+from engine.model.event import Event, OrderEvent
+from engine.model.item import AgentItem, AnyItem, BundleItem, SubagentItem
+from engine.model.language import Language
+from engine.model.order import Mark, Order, OrderState
+from engine.model.outcome import unknown
+from engine.model.position import following
+from engine.rules.agent_state import AgentSnapshot, AgentState, agent_state_of
+from engine.rules.director import SubagentState
+from engine.rules.node_machine import NodeMachine, apply_common, touched_orders, wake_effects
+from engine.rules.marks import mark_events
+from engine.rules.order import descendants, drop
+from engine.rules.state import View
+
+UnknownWorkflowHere = problem("UnknownWorkflowHere", "Agent {agent} was given order {order} of workflow {workflow}, which it was never sent.")
+NotHeld = problem("NotHeld", "Order {order} is not held for attempt {attempt}; look at it again before you release it.")
+
+FENCE_EPOCH_BITS = 32
+
+
+class SubagentReported(msgspec.Struct, frozen=True):
+    """Reports of one subagent's attempts, in its order."""
+
+    subagent: SubagentId
+    reports: tuple[commands.AnyReport, ...]
+
+
+class SubagentUp(msgspec.Struct, frozen=True):
+    """A subagent's link is coupled: all its earlier reports were adopted."""
+
+    subagent: SubagentId
+    incarnation: int
+
+
+class SubagentDown(msgspec.Struct, frozen=True):
+    """A subagent's link is lost."""
+
+    subagent: SubagentId
+    reason: str
+
+
+class ControllerAcknowledged(msgspec.Struct, frozen=True):
+    """The controller has journaled our records up to this index."""
+
+    index: int
+
+
+class AgentMachine(NodeMachine[AgentState]):
+    """Rules of an agent and its director: one decision, one journal."""
+
+    def __init__(self, language: Language, agent: AgentId) -> None:
+        super().__init__(language)
+        self.agent = agent
+        self._decode_snapshot = language.decoder(AgentSnapshot).decode
+        self._decisions: dict[type, Any] = {
+            commands.AttachWorkflow: self._attach_workflow,
+            commands.AttachItems: self._attach_items,
+            commands.AttachOrder: self._attach_order,
+            commands.MarkOrder: self._mark_order,
+            commands.ReleaseHeld: self._release_held,
+            SubagentReported: self._subagent_reported,
+            SubagentUp: self._subagent_up,
+            SubagentDown: self._subagent_down,
+            ControllerAcknowledged: self._acknowledged,
+        }
+
+    def blank(self) -> AgentState:
+        return AgentState(self.agent)
+
+    def begin(self, state: AgentState, epoch: int, node: str, now_ms: int) -> list[Event]:
+        return [events.EpochBegan(now_ms, epoch, node)]
+
+    def decide(self, state: AgentState, command: Any, now_ms: int) -> list[Event] | Problem:
+        """Return the events of one command."""
+        decision: list[Event] | Problem = self._decisions[type(command)](state, command, now_ms)
+        return decision
+
+    # --- from the controller ------------------------------------------------------------------------------------------
+
+    def _attach_workflow(self, state: AgentState, command: commands.AttachWorkflow, now_ms: int) -> list[Event]:
+        known = command.workflow.id in state.workflows
+        return [] if known else [events.WorkflowDeployed(now_ms, command.workflow)]
+
+    def _attach_items(self, state: AgentState, command: commands.AttachItems, now_ms: int) -> list[Event]:
+        known = items_of(state)
+        given = {(type(item), item.id): item for item in command.items}
+        changed: list[Event] = [
+            events.ItemChanged(now_ms, item) for key, item in given.items() if known.get(key) != item
+        ]
+        removed: list[Event] = [
+            events.ItemRemoved(now_ms, "subagent" if kind is SubagentItem else "bundle", name)
+            for kind, name in known
+            if (kind, name) not in given and kind is not AgentItem
+        ]
+        return changed + removed
+
+    def _attach_order(self, state: AgentState, command: commands.AttachOrder, now_ms: int) -> list[Event] | Problem:
+        order = command.order
+        known = state.orders.get(order.id)
+        if known is not None and state.owns(known):
+            return []
+        if order.workflow not in state.workflows:
+            return UnknownWorkflowHere(agent=self.agent, order=order.id, workflow=order.workflow)
+        return [events.OrderAttached(order.id, now_ms, self.agent, order)]
+
+    def _mark_order(self, state: AgentState, command: commands.MarkOrder, now_ms: int) -> list[Event]:
+        order = state.orders.get(command.order)
+        if order is None or order.id in state.detached:
+            return []
+        return mark_events(descendants(state, order), command.mark, now_ms, self.agent)
+
+    def _release_held(self, state: AgentState, command: commands.ReleaseHeld, now_ms: int) -> list[Event] | Problem:
+        order = state.orders.get(command.order)
+        if order is None or not order.is_held or order.attempt != command.attempt:
+            return NotHeld(order=command.order, attempt=command.attempt)
+        return [events.AttemptReleased(order.id, now_ms, command.attempt, command.choice)]
+
+    def _acknowledged(self, state: AgentState, command: ControllerAcknowledged, now_ms: int) -> list[Event]:
+        gone: list[OrderId] = []
+        for order_id, index in state.detached.items():
+            if index > command.index:
+                break
+            gone.append(order_id)
+        return [events.OrdersForgotten(now_ms, tuple(gone))] if gone else []
+
+    # --- from subagents -----------------------------------------------------------------------------------------------
+
+    def _subagent_up(self, state: AgentState, command: SubagentUp, now_ms: int) -> list[Event]:
+        if command.subagent not in state.subagents:
+            return []
+        found: list[Event] = [
+            events.SubagentCoupled(now_ms, self.agent, command.subagent, command.incarnation)
+        ]
+        for order_id in state.slots.by_subagent.get(command.subagent, ()):
+            order = state.orders[order_id]
+            if order.incarnation != command.incarnation and not state.step_of(order).run.outlives:
+                message = "it ran inside a process of ours, which has ended since"
+                found.append(events.AttemptEnded(order_id, now_ms, order.attempt, unknown(message)))
+        return found
+
+    def _subagent_down(self, state: AgentState, command: SubagentDown, now_ms: int) -> list[Event]:
+        known = state.subagents.get(command.subagent)
+        if known is None or not known.is_coupled:
+            return []
+        return [events.SubagentLost(now_ms, self.agent, command.subagent, command.reason)]
+
+    def _subagent_reported(self, state: AgentState, command: SubagentReported, now_ms: int) -> list[Event]:
+        found: list[Event] = []
+        ended: dict[OrderId, None] = {}
+        for report in command.reports:
+            order = state.orders.get(report.order)
+            if order is None or order.state is not OrderState.PROCESSING or report.order in ended:
+                continue
+            if (order.added, order.attempt) != (report.added, report.attempt):
+                continue
+            if isinstance(report, commands.ReportStarted):
+                found.append(events.AttemptStarted(order.id, report.at_ms, report.attempt, report.pid))
+                continue
+            ended[report.order] = None
+            found.extend(ended_events(order, report, now_ms))
+        return found
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def apply(self, state: AgentState, event: Event, index: int) -> None:
+        """Change the state by one event of the record with this index."""
+        if apply_common(state, event, index):
+            if isinstance(event, events.AttemptAssigned):
+                state.turns[bundle_of(state, event)] = event.subagent
+            elif isinstance(event, events.OrderDetached | events.OrderBroken):
+                order = state.orders[event.order]
+                if order.parent is None or order.parent not in state.orders:
+                    state.detached[event.order] = index
+            return
+        _APPLY[type(event)](state, event)
+
+    def touched(self, state: AgentState, event: Event) -> Iterable[str]:
+        """Return the orders that may go on: the event's own, its parent, and the heads of the lines."""
+        if isinstance(event, OrderEvent):
+            found = touched_orders(state, event)
+            if type(event) in _FREEING and len(state.lines):
+                return (*found, *state.lines.heads())
+            return found
+        if isinstance(event, events.SubagentCoupled):
+            return tuple(state.lines.heads(state.subagents[event.subagent].item.parallel_max))
+        if isinstance(event, events.ItemChanged):
+            return tuple(state.lines.heads(getattr(event.item, "parallel_max", 1)))
+        return ()
+
+    def effects(self, state: AgentState, event: Event) -> list[AnyEffect]:
+        """Return what the world must be told once the event is durable."""
+        if isinstance(event, events.AttemptAssigned):
+            order = state.orders[event.order]
+            return [TellSubagent(event.subagent, self.start_command(state, order, event.at_ms))]
+        if isinstance(event, events.OrderWaiting | events.OrderAttached | events.OrderResumed):
+            return wake_effects(state.orders.get(event.order))
+        if isinstance(event, events.OrderMarked):
+            return kill_effects(state, event)
+        if isinstance(event, events.ItemChanged | events.ItemRemoved):
+            return [links_of(state)]
+        return []
+
+    def resume(self, state: AgentState) -> list[AnyEffect]:
+        """Return what is owed after recovery: the links and the alarms; subagents get theirs when they couple."""
+        found: list[AnyEffect] = [links_of(state)]
+        for order in state.orders.values():
+            if state.owns(order):
+                found.extend(wake_effects(order))
+        return found
+
+    def owed_to_subagent(self, state: AgentState, subagent: SubagentId, now_ms: int) -> list[commands.ToSubagent]:
+        """Return the commands a subagent must get when it couples: every attempt under way, and the kills."""
+        owed: list[commands.ToSubagent] = []
+        for order_id in state.slots.by_subagent.get(subagent, ()):
+            order = state.orders[order_id]
+            owed.append(self.start_command(state, order, now_ms))
+            if order.mark is Mark.KILL:
+                owed.append(commands.KillAttempt(key_of(order)))
+        return owed
+
+    def start_command(self, state: AgentState, order: Order, now_ms: int) -> commands.StartAttempt:
+        """Return the command that starts an order's present attempt."""
+        fence = (state.epoch << FENCE_EPOCH_BITS) + order.attempt
+        return commands.StartAttempt(state.step_of(order).start(View(state, now_ms), order, key_of(order), fence))
+
+    def encode_state(self, state: AgentState) -> bytes:
+        return self.language.encode(state.snapshot())
+
+    def decode_state(self, raw: bytes) -> AgentState:
+        return agent_state_of(self._decode_snapshot(raw))
+
+
+def links_of(state: AgentState) -> LinksChanged:
+    """Return the effect that tells which subagents there are."""
+    return LinksChanged({one.item.id: one.item.url for one in state.subagents.values()})
+
+
+def key_of(order: Order) -> str:
+    """Return the key of an order's present attempt."""
+    return attempt_key(order.id, order.added, order.attempt)
+
+
+def items_of(state: AgentState) -> dict[tuple[type, str], AnyItem]:
+    """Return the items an agent knows, itself among them, by kind and id."""
+    known: dict[tuple[type, str], AnyItem] = {}
+    if state.item is not None:
+        known[AgentItem, state.item.id] = state.item
+    for subagent in state.subagents.values():
+        known[SubagentItem, subagent.item.id] = subagent.item
+    for bundle in state.bundles.values():
+        known[BundleItem, bundle.id] = bundle
+    return known
+
+
+def ended_events(order: Order, report: commands.ReportEnded, now_ms: int) -> list[Event]:
+    """Return the events of an attempt's end; after a success the order moves on in the same record."""
+    ended = events.AttemptEnded(
+        order.id,
+        report.at_ms,
+        report.attempt,
+        report.outcome,
+        report.started_ms,
+        report.results,
+        report.out_bytes,
+        report.err_bytes,
+    )
+    if not report.outcome.is_success:
+        return [ended]
+    return [ended, events.OrderMoved(order.id, now_ms, following(order.position))]
+
+
+def kill_effects(state: AgentState, event: events.OrderMarked) -> list[AnyEffect]:
+    """Return the kill of a running attempt when its order was marked so."""
+    order = state.orders.get(event.order)
+    if order is None or event.mark is not Mark.KILL or order.subagent is None:
+        return []
+    return [TellSubagent(order.subagent, commands.KillAttempt(key_of(order)))]
+
+
+def bundle_of(state: AgentState, event: events.AttemptAssigned) -> Any:
+    """Return the bundle from which an attempt's subagent was chosen ("" for all)."""
+    return state.step_of(state.orders[event.order]).bundle or ""
+
+
+def _began(state: AgentState, event: events.EpochBegan) -> None:
+    state.epoch, state.node = event.epoch, event.node
+    for subagent in state.subagents.values():
+        subagent.is_coupled = False
+
+
+def _item_changed(state: AgentState, event: events.ItemChanged) -> None:
+    item = event.item
+    if isinstance(item, AgentItem):
+        state.item = item
+    elif isinstance(item, SubagentItem):
+        known = state.subagents.get(item.id)
+        if known is None:
+            state.subagents[item.id] = SubagentState(item)
+        else:
+            known.item = item
+    else:
+        state.bundles[item.id] = item
+
+
+def _item_removed(state: AgentState, event: events.ItemRemoved) -> None:
+    if event.kind == "subagent":
+        state.subagents.pop(SubagentId(event.id), None)
+    else:
+        state.bundles.pop(event.id, None)  # type: ignore[call-overload]
+
+
+def _coupled(state: AgentState, event: events.SubagentCoupled) -> None:
+    subagent = state.subagents[event.subagent]
+    subagent.is_coupled, subagent.incarnation = True, event.incarnation
+
+
+def _lost(state: AgentState, event: events.SubagentLost) -> None:
+    state.subagents[event.subagent].is_coupled = False
+
+
+def _forgotten(state: AgentState, event: events.OrdersForgotten) -> None:
+    for order_id in event.orders:
+        drop(state, order_id)
+
+
+_APPLY: dict[type[Event], Any] = {
+    events.EpochBegan: _began,
+    events.ItemChanged: _item_changed,
+    events.ItemRemoved: _item_removed,
+    events.SubagentCoupled: _coupled,
+    events.SubagentLost: _lost,
+    events.OrdersForgotten: _forgotten,
+}
+
+# After these a place is free, or the head of a line has gone without taking one.
+_FREEING = frozenset(
+    {
+        events.AttemptEnded,
+        events.OrderFaulted,
+        events.OrderSuspended,
+        events.OrderCancelled,
+        events.OrderDetached,
+        events.OrderBroken,
+        events.OrderFailed,
+    }
+)

@@ -1,0 +1,125 @@
+"""AgentState: what an agent and its director hold, and the snapshot of it. Floor 3.
+
+* Only orders, workflows, items, turns, the detached and the lines are stored; the rest is derived on restore.
+"""
+
+from typing import cast
+
+import msgspec
+
+from engine.base.ids import AgentId, BundleId, OrderId, SubagentId
+from engine.model.item import AgentItem, BundleItem
+from engine.model.obstacle import AnyObstacle, NoSubagent
+from engine.model.order import Order, OrderState
+from engine.model.workflow import Workflow
+from engine.rules.director import ALL, Lines, Slots, SubagentState, choose, limit_obstacle, line_of
+from engine.rules.instructions.job import Execute, limit_key
+from engine.rules.state import NodeState
+
+
+
+class AgentSnapshot(msgspec.Struct, array_like=True):
+    """The stored form of an AgentState."""
+
+    agent: AgentId
+    node: str
+    epoch: int
+    orders: list[Order]
+    workflows: list[Workflow]
+    subagents: list[SubagentState]
+    bundles: list[BundleItem]
+    turns: dict[BundleId, SubagentId]
+    detached: dict[OrderId, int]
+    lines: list[OrderId]
+    item: AgentItem | None
+
+
+class AgentState(NodeState):
+    """The orders an agent has, its subagents, and who waits for a slot."""
+
+    def __init__(self, agent: AgentId) -> None:
+        super().__init__(agent)
+        self.subagents: dict[SubagentId, SubagentState] = {}
+        self.bundles: dict[BundleId, BundleItem] = {}
+        self.turns: dict[BundleId, SubagentId] = {}  # bundle → the subagent taken last
+        self.detached: dict[OrderId, int] = {}  # given back → index of the record that says so
+        self.item: AgentItem | None = None  # as the controller describes this agent
+        self.slots = Slots()
+        self.lines = Lines()
+
+    def choose(self, bundle: BundleId | None, limit_key: str, limit: int | None) -> SubagentId | AnyObstacle:
+        """Return the subagent for an attempt, or why there is none."""
+        assert self.agent is not None
+        agent_limit = None if self.item is None else self.item.parallel_max
+        reached = limit_obstacle(self.agent, self.slots, limit_key, limit, agent_limit)
+        if reached is not None:
+            return reached
+        item = self.bundles.get(bundle) if bundle else None
+        if bundle and item is None:
+            return NoSubagent(bundle)
+        return choose(self.subagents, item, self.slots, self.turns.get(bundle or ALL))
+
+    def incarnation_of(self, subagent: SubagentId) -> int:
+        """Return the incarnation of a subagent as last coupled."""
+        found = self.subagents.get(subagent)
+        return 0 if found is None else found.incarnation
+
+    def step_of(self, order: Order) -> Execute:
+        """Return the job step at which an order stands."""
+        return cast("Execute", self.workflows[order.workflow].at(order.position))
+
+    def restated(self, order: Order, before: OrderState | None) -> None:
+        if order.subagent is not None:
+            if before is OrderState.PROCESSING:
+                self.slots.release(order.id, order.subagent, limit_key(order, self.step_of(order)))
+            elif order.state is OrderState.PROCESSING:
+                self.slots.take(order.id, order.subagent, limit_key(order, self.step_of(order)))
+        if order.state is OrderState.EXPECTING:
+            self.stand_in_line(order)
+        elif before is OrderState.EXPECTING:
+            self.lines.leave(order.id)
+        super().restated(order, before)
+
+    def stand_in_line(self, order: Order) -> None:
+        """Put an expecting order into the line of its obstacle."""
+        line = line_of(order.obstacle)
+        if line is None:
+            self.lines.leave(order.id)
+        else:
+            self.lines.join(order.id, line, order.priority)
+
+    def dropped(self, order: Order) -> None:
+        super().dropped(order)
+        self.lines.leave(order.id)
+        self.detached.pop(order.id, None)
+
+    def snapshot(self) -> AgentSnapshot:
+        """Return the stored form; it shares the orders, so encode it before the state changes."""
+        return AgentSnapshot(
+            agent=cast("AgentId", self.agent),
+            node=self.node,
+            epoch=self.epoch,
+            orders=list(self.orders.values()),
+            workflows=list(self.workflows.values()),
+            subagents=list(self.subagents.values()),
+            bundles=list(self.bundles.values()),
+            turns=self.turns,
+            detached=self.detached,
+            lines=list(self.lines),
+            item=self.item,
+        )
+
+
+def agent_state_of(snapshot: AgentSnapshot) -> AgentState:
+    """Build the state a snapshot describes."""
+    state = AgentState(snapshot.agent)
+    state.node, state.epoch, state.item = snapshot.node, snapshot.epoch, snapshot.item
+    state.subagents = {one.item.id: one for one in snapshot.subagents}
+    state.bundles = {one.id: one for one in snapshot.bundles}
+    state.turns, state.detached = snapshot.turns, snapshot.detached
+    state.restore(snapshot.orders, snapshot.workflows)
+    for order_id in snapshot.lines:
+        state.lines.leave(order_id)
+    for order_id in snapshot.lines:
+        state.stand_in_line(state.orders[order_id])
+    return state

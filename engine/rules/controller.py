@@ -1,0 +1,285 @@
+"""The controller's machine: it accepts orders, gives them to agents, adopts what agents report. Floor 3.
+
+* Operator commands are leaves in engine/rules/commands; here is what nodes tell the controller, and the bookkeeping.
+* An agent's records are adopted as raw bytes, in one record of ours; what is not about an order of that agent is left
+  out.
+* Terminated orders beyond a bound are deleted, the oldest first.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from engine.base.codec import Raw, unpack
+from engine.base.ids import AgentId, OrderId
+from engine.base.limits import ORDERS_TERMINATED_KEPT_MAX
+from engine.base.problem import Problem
+from engine.model import event as events
+from engine.model.command import AttachItems, AttachOrder, OrderCommand, ToAgent
+from engine.model.effect import AnyEffect, LinksChanged, TellAgent
+from engine.model.event import Event, OrderEvent
+from engine.model.item import AgentItem, SubagentItem
+from engine.model.language import Language
+from engine.model.order import OrderState
+from engine.rules.operator_command import OperatorCommand
+from engine.rules.controller_state import (
+    AgentEntry,
+    ControllerSnapshot,
+    ControllerState,
+    controller_state_of,
+    owed_key,
+)
+from engine.rules.node_machine import NodeMachine, apply_common, touched_orders, wake_effects
+from engine.rules.order import drop
+
+HOUSEKEEPING = ""  # the key under which the controller tidies up after itself
+DELETE_AT_ONCE = 1_000
+
+
+class AgentReported(msgspec.Struct, frozen=True):
+    """Records of an agent's journal, each a packed array of events, in order."""
+
+    agent: AgentId
+    records: tuple[bytes, ...]
+
+
+class AgentUp(msgspec.Struct, frozen=True):
+    """An agent's link has caught up; what is owed is sent now."""
+
+    agent: AgentId
+    incarnation: int
+
+
+class AgentDown(msgspec.Struct, frozen=True):
+    """An agent's link is lost."""
+
+    agent: AgentId
+    reason: str
+
+
+class AgentRefused(msgspec.Struct, frozen=True):
+    """An agent refused a command that was owed to it."""
+
+    agent: AgentId
+    command: ToAgent
+    problem: Problem
+
+
+class Adopted(msgspec.Struct, frozen=True):
+    """An agent's event with its bytes, which are stored unchanged."""
+
+    event: Event
+    raw: Raw
+
+
+class ControllerMachine(NodeMachine[ControllerState]):
+    """Rules of the controller."""
+
+    def __init__(self, language: Language, terminated_max: int = ORDERS_TERMINATED_KEPT_MAX) -> None:
+        super().__init__(language)
+        self.terminated_max = terminated_max
+        self._decode_snapshot = language.decoder(ControllerSnapshot).decode
+
+    def blank(self) -> ControllerState:
+        return ControllerState()
+
+    def begin(self, state: ControllerState, epoch: int, node: str, now_ms: int) -> list[Event]:
+        return [events.EpochBegan(now_ms, epoch, node)]
+
+    def decide(self, state: ControllerState, command: Any, now_ms: int) -> list[Any] | Problem:
+        """Return the events of one command."""
+        if isinstance(command, OperatorCommand):
+            return command.decide(state, now_ms)
+        if isinstance(command, AgentReported):
+            return self._adopt(state, command)
+        if isinstance(command, AgentUp):
+            known = command.agent in state.agents
+            return [events.AgentCoupled(now_ms, command.agent, command.incarnation)] if known else []
+        if isinstance(command, AgentDown):
+            entry = state.agents.get(command.agent)
+            coupled = entry is not None and entry.is_coupled
+            return [events.AgentLost(now_ms, command.agent, command.reason)] if coupled else []
+        if isinstance(command, AgentRefused):
+            return self._refused(state, command, now_ms)
+        raise AssertionError(f"the controller has no rule for {type(command).__name__}")
+
+    def advance(self, state: ControllerState, key: str, now_ms: int) -> list[Event]:
+        if key != HOUSEKEEPING:
+            return super().advance(state, key, now_ms)
+        if len(state.terminated) <= self.terminated_max + DELETE_AT_ONCE:
+            return []
+        return [events.OrdersDeleted(now_ms, tuple(islice(state.terminated, DELETE_AT_ONCE)))]
+
+    def _adopt(self, state: ControllerState, command: AgentReported) -> list[Adopted]:
+        adopted: list[Adopted] = []
+        born: dict[OrderId, None] = {}
+        for packed in command.records:
+            for event, raw in zip(self.language.decode_events(packed), unpack(packed), strict=True):
+                if not event.travels:
+                    continue
+                if isinstance(event, OrderEvent):
+                    order = state.orders.get(event.order)
+                    if event.order not in born and (order is None or order.agent != command.agent):
+                        continue
+                    if isinstance(event, events.OrderForked):
+                        born.update(dict.fromkeys(branch.order for branch in event.branches))
+                adopted.append(Adopted(event, raw))
+        return adopted
+
+    def _refused(self, state: ControllerState, command: AgentRefused, now_ms: int) -> list[Event]:
+        refused = command.command
+        if isinstance(refused, AttachOrder):
+            return [events.OrderBroken(refused.order.id, now_ms, command.problem)]
+        if isinstance(refused, OrderCommand) and owed_key(refused) in state.agents[command.agent].owed:
+            return [events.OrderCommandDropped(refused.order, now_ms, command.problem)]
+        return []
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def encode_event(self, event: Event | Adopted) -> bytes:
+        if isinstance(event, Adopted):
+            return event.raw
+        return self.language.encode(event)
+
+    def apply(self, state: ControllerState, event: Event | Adopted, index: int) -> None:
+        """Change the state by one event of the record with this index."""
+        fact = event.event if isinstance(event, Adopted) else event
+        if isinstance(fact, OrderEvent) and type(fact) in _CONFIRMING:
+            _confirm(state, fact)
+        if not apply_common(state, fact, index):
+            rule = _APPLY.get(type(fact))
+            if rule is not None:
+                rule(state, fact)
+            return
+        if isinstance(fact, events.WorkflowDeployed):
+            state.newest[fact.workflow.name] = fact.workflow.id
+        elif isinstance(fact, events.OrderCommanded):
+            state.agents[fact.agent].owed[owed_key(fact.command)] = fact.command
+
+    def touched(self, state: ControllerState, event: Event | Adopted) -> Iterable[str]:
+        """Return the orders that may go on because of an event, and the housekeeping when it is due."""
+        fact = event.event if isinstance(event, Adopted) else event
+        if isinstance(fact, OrderEvent):
+            found: Iterable[str] = touched_orders(state, fact)
+            if len(state.terminated) > self.terminated_max + DELETE_AT_ONCE:
+                return (*found, HOUSEKEEPING)
+            return found
+        if isinstance(fact, events.ItemChanged) and isinstance(fact.item, AgentItem):
+            return tuple(one.id for one in state.orders.values() if one.state is OrderState.EXPECTING)
+        return ()
+
+    def effects(self, state: ControllerState, event: Event | Adopted) -> list[AnyEffect]:
+        """Return what the world must be told once the event is durable."""
+        if isinstance(event, Adopted):
+            return []
+        if isinstance(event, events.OrderAttaching):
+            order = msgspec.structs.replace(state.orders[event.order])
+            return [TellAgent(event.agent, AttachOrder(order))]
+        if isinstance(event, events.OrderCommanded):
+            return [TellAgent(event.agent, event.command)]
+        if isinstance(event, events.OrderWaiting | events.OrderAdded | events.OrderResumed):
+            return wake_effects(state.orders.get(event.order))
+        if isinstance(event, events.ItemChanged | events.ItemRemoved):
+            return [links_of(state), *self._items_effects(state, event)]
+        return []
+
+    def _items_effects(self, state: ControllerState, event: Event) -> list[AnyEffect]:
+        return [TellAgent(agent, AttachItems(state.items_for(agent))) for agent in state.agents]
+
+    def resume(self, state: ControllerState) -> list[AnyEffect]:
+        """Return what is owed after recovery: the links and the alarms; agents get theirs when they couple."""
+        found: list[AnyEffect] = [links_of(state)]
+        for order in state.orders.values():
+            if state.owns(order):
+                found.extend(wake_effects(order))
+        return found
+
+    def owed_to_agent(self, state: ControllerState, agent: AgentId) -> list[ToAgent]:
+        """Return the commands an agent must get when it couples: its items, its new orders, the marks."""
+        entry = state.agents.get(agent)
+        if entry is None:
+            return []
+        orders = [AttachOrder(msgspec.structs.replace(order)) for order in state.attaching(agent)]
+        return [AttachItems(state.items_for(agent)), *orders, *entry.owed.values()]
+
+    def encode_state(self, state: ControllerState) -> bytes:
+        return self.language.encode(state.snapshot())
+
+    def decode_state(self, raw: bytes) -> ControllerState:
+        return controller_state_of(self._decode_snapshot(raw))
+
+
+def links_of(state: ControllerState) -> LinksChanged:
+    """Return the effect that tells which agents there are."""
+    return LinksChanged({entry.item.id: entry.item.url for entry in state.agents.values()})
+
+
+def _confirm(state: ControllerState, event: OrderEvent) -> None:
+    """Strike what an agent owed no longer: its own event shows that the command was carried out or is pointless."""
+    order = state.orders.get(event.order)
+    if order is None or order.agent is None:
+        return
+    owed = state.agents[order.agent].owed
+    if isinstance(event, events.OrderMarked):
+        if event.agent is not None:
+            owed.pop(f"mark {event.order}", None)
+    elif isinstance(event, events.AttemptReleased):
+        owed.pop(f"release {event.order}", None)
+    else:
+        owed.pop(f"mark {event.order}", None)
+        owed.pop(f"release {event.order}", None)
+
+
+def _began(state: ControllerState, event: events.EpochBegan) -> None:
+    state.epoch, state.node = event.epoch, event.node
+    for entry in state.agents.values():
+        entry.is_coupled = False
+
+
+def _item_changed(state: ControllerState, event: events.ItemChanged) -> None:
+    item = event.item
+    if isinstance(item, AgentItem):
+        entry = state.agents.get(item.id)
+        if entry is None:
+            state.agents[item.id] = AgentEntry(item, owed={})
+        else:
+            entry.item = item
+    elif isinstance(item, SubagentItem):
+        state.subagents[item.id] = item
+    else:
+        state.bundles[item.id] = item
+
+
+def _item_removed(state: ControllerState, event: events.ItemRemoved) -> None:
+    found: Any = {"agent": state.agents, "subagent": state.subagents, "bundle": state.bundles}[event.kind]
+    found.pop(event.id, None)
+
+
+def _agent_coupled(state: ControllerState, event: events.AgentCoupled) -> None:
+    entry = state.agents[event.agent]
+    entry.is_coupled, entry.incarnation = True, event.incarnation
+
+
+def _agent_lost(state: ControllerState, event: events.AgentLost) -> None:
+    state.agents[event.agent].is_coupled = False
+
+
+def _deleted(state: ControllerState, event: events.OrdersDeleted) -> None:
+    for order_id in event.orders:
+        drop(state, order_id)
+
+
+_APPLY: dict[type[Event], Any] = {
+    events.EpochBegan: _began,
+    events.ItemChanged: _item_changed,
+    events.ItemRemoved: _item_removed,
+    events.AgentCoupled: _agent_coupled,
+    events.AgentLost: _agent_lost,
+    events.OrdersDeleted: _deleted,
+}
+
+_CONFIRMING = frozenset(
+    {events.OrderMarked, events.AttemptReleased, events.OrderDetached, events.OrderBroken, events.OrderCommandDropped}
+)

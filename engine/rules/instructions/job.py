@@ -1,0 +1,101 @@
+"""job: run a job on a subagent of an agent. Floor 3."""
+
+from typing import ClassVar
+
+import msgspec
+
+from engine.base.codec import Value
+from engine.base.ids import AgentId, BundleId
+from engine.base.limits import ATTEMPTS_MAX, OUTPUT_BYTES_MAX
+from engine.model.event import AttemptAssigned, OrderEvent
+from engine.model.expression import EvaluationError, Template
+from engine.model.fields import Size, Span
+from engine.model.job import Job, OnLost, Start
+from engine.model.obstacle import Obstacle
+from engine.model.order import Order
+from engine.model.workflow import Workflow
+from engine.rules.flow import expect, fault
+from engine.rules.state import View
+from engine.rules.statement import Statement
+
+
+class Execute(
+    msgspec.Struct,
+    Statement,
+    frozen=True,
+    array_like=True,
+    tag="job",
+    rename={"timeout_ms": "timeout", "kill_delay_ms": "kill_delay", "output_bytes_max": "output_limit"},
+):
+    """Run a job and go on when it succeeds. Its results become variables of the order.
+
+    `run` is the job's kind; a document writes the kind's own key (`shell`, `command`, `python`) beside `job`.
+    `limit`: how many attempts of this job may run at once on one agent. `on_lost`: what follows an attempt whose end
+    nobody saw.
+    """
+
+    keyword: ClassVar[str] = "job"
+
+    job: str
+    run: Job
+    environment: dict[str, Template] = {}
+    agent: AgentId | None = None
+    bundle: BundleId | None = None
+    directory: Template | None = None
+    timeout_ms: Span | None = None
+    kill_delay_ms: Span = Span(5_000)
+    limit: int | None = None
+    on_lost: OnLost = OnLost.HOLD
+    output_bytes_max: Size = Size(OUTPUT_BYTES_MAX)
+
+    def place(self, workflow: Workflow) -> AgentId:
+        return self.agent or workflow.agent
+
+    def step(self, view: View, order: Order) -> list[OrderEvent]:
+        if order.attempt >= ATTEMPTS_MAX:
+            return fault(view, order, f"the order has used all its {ATTEMPTS_MAX} attempts")
+        chosen = view.state.choose(self.bundle, limit_key(order, self), self.limit)
+        if isinstance(chosen, Obstacle):
+            return expect(view, order, chosen)
+        try:
+            self.evaluate(view, order)
+        except EvaluationError as error:
+            return fault(view, order, f"job {self.job}: {error}")
+        return [AttemptAssigned(order.id, view.now_ms, order.position, order.attempt + 1, chosen)]
+
+    def evaluate(self, view: View, order: Order) -> tuple[dict[str, Value], dict[str, str], str | None]:
+        """Return arguments, environment and working directory for an order; raises EvaluationError."""
+
+        arguments = {
+            name: template.evaluate(view.scope(order, template.names)) for name, template in self.run.templates().items()
+        }
+        environment = {
+            name: template.evaluate_text(view.scope(order, template.names))
+            for name, template in self.environment.items()
+        }
+        directory = self.directory and self.directory.evaluate_text(view.scope(order, self.directory.names))
+        return arguments, environment, directory
+
+    def start(self, view: View, order: Order, key: str, fence: int) -> Start:
+        """Return what the subagent is told; evaluation was tried in `step` and is pure, so it can not fail here."""
+        arguments, environment, directory = self.evaluate(view, order)
+        return Start(
+            key=key,
+            order=order.id,
+            added=order.added,
+            attempt=order.attempt,
+            fence=fence,
+            label=self.job,
+            job=self.run,
+            arguments=arguments,
+            environment=environment,
+            directory=directory,
+            timeout_ms=self.timeout_ms,
+            kill_delay_ms=self.kill_delay_ms,
+            output_bytes_max=self.output_bytes_max,
+        )
+
+
+def limit_key(order: Order, step: Execute) -> str:
+    """Return the name under which the parallel attempts of a job are counted: over all versions of its workflow."""
+    return f"{order.workflow.partition('@')[0]}/{step.job}"

@@ -1,0 +1,290 @@
+"""NodeLoop: the one durable loop of every node that has state. Floor 5.
+
+* Three stages, each a task: decide (turns), keep (append, one fsync for many turns), show (wait for the standby, then
+  feed, answers, effects). The next batch is decided while the one before is being written.
+* Nothing becomes visible before it is durable and acknowledged; answers and reads are held back like effects.
+* A failed append ends the node: its world is revoked and everyone who waits is told EngineClosed.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, Protocol, TypeVar
+
+from engine.base.codec import encode
+from engine.base.ids import Cursor
+from engine.base.limits import BATCHES_IN_FLIGHT_MAX, COMMANDS_PER_TURN_MAX
+from engine.base.log import logger
+from engine.base.problem import EngineClosed
+from engine.base.tasks import TaskScope
+from engine.base.wire import Accepted
+from engine.ports import Entry, Machine, Record, Replication, Store, World
+from engine.runtime.alarms import Alarms
+from engine.runtime.mailbox import Mailbox, Work
+from engine.runtime.recovery import Recovered, recover
+from engine.runtime.turn import Turns
+
+S = TypeVar("S")
+log = logger("node")
+
+
+class Publisher(Protocol):
+    """Where visible records go: the feed."""
+
+    def publish(self, records: list[Record]) -> None: ...
+
+    def close(self, reason: str) -> None: ...
+
+
+class Batch:
+    """The work of one pass of the decide stage."""
+
+    __slots__ = ("answers", "effects", "entries", "index", "marks", "records")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.records: list[Record] = []
+        self.answers: list[tuple[Callable[[Any], None], Any]] = []
+        self.effects: list[Any] = []
+        self.marks: dict[str, Cursor] = {}
+        self.index = 0
+
+
+class NodeLoop(Generic[S]):
+    """A machine, its journal, and everything that makes the one the life of the other."""
+
+    def __init__(
+        self,
+        *,
+        machine: Machine[S, Any, Any, Any],
+        store: Store,
+        recovered: Recovered[S],
+        feed: Publisher,
+        replication: Replication,
+        world: World,
+        perform: Callable[[Any], None],
+        on_closed: Callable[[BaseException], None],
+    ) -> None:
+        self.machine = machine
+        self.world = world
+        self.store = store
+        self.shown_marks = recovered.marks  # where each stream stands, as far as it is durable and acknowledged
+        self.alarms = Alarms(world.clock, self.wake)
+        self.mailbox = Mailbox()
+        self.closed_reason: str | None = None
+        self.turns = Turns(machine, recovered.state, recovered.index, recovered.epoch + 1)
+        self.shown = recovered.index
+        self._feed = feed
+        self._replication = replication
+        self._perform = perform
+        self._on_closed = on_closed
+        self._scope = TaskScope(world.node, self._failed)
+        self._to_keep: deque[Batch] = deque()
+        self._to_show: deque[Batch] = deque()
+        self._keep_news = asyncio.Event()
+        self._show_news = asyncio.Event()
+        self._in_flight = 0
+
+    @property
+    def state(self) -> S:
+        """The state as decided so far; what it shows may not be durable, so only turns may look at it."""
+        return self.turns.state
+
+    def start(self) -> None:
+        """Begin an activation: its first record, what recovery says is owed, and the three stages."""
+        batch = Batch()
+        turn = self.turns.begin(self.world.node, self.world.clock.now_ms())
+        batch.effects = [*turn.effects, *self.machine.resume(self.turns.state)]
+        self._add(batch, turn.entry)
+        self._leave_over(turn.leftover)
+        self._hand_on(batch)
+        self._scope.start(self._decide(), "decide")
+        self._scope.start(self._keep(), "keep")
+        self._scope.start(self._show(), "show")
+
+    def post(self, work: Work, *, urgent: bool = False) -> None:
+        """Give the node work; raises MailboxFull, or EngineClosed when the node has ended."""
+        if self.closed_reason is not None:
+            raise EngineClosed(self.closed_reason)
+        self.mailbox.put(work, urgent=urgent)
+
+    def wake(self, keys: tuple[str, ...]) -> None:
+        """Advance what the keys name, soon."""
+        if self.closed_reason is None:
+            self.mailbox.put(Work(keys=keys), bounded=False)
+
+    async def settle(self) -> None:
+        """Wait until everything decided so far is shown; raises EngineClosed."""
+        shown: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def done(answer: Any) -> None:
+            if not shown.done():
+                shown.set_result(answer)
+
+        self.post(Work(read=lambda _state, _now_ms: None, done=done), urgent=True)
+        answer = await shown
+        if isinstance(answer, EngineClosed):
+            raise answer
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Run something beside the loop that ends with the node."""
+        self._scope.start(work, name)
+
+    def fail(self, error: BaseException) -> None:
+        """End the node because a part of it failed."""
+        self._failed(error)
+
+    # --- decide -------------------------------------------------------------------------------------------------------
+
+    async def _decide(self) -> None:
+        while True:
+            work = await self.mailbox.take(COMMANDS_PER_TURN_MAX, self._has_room)
+            batch = Batch()
+            now_ms = self.world.clock.now_ms()
+            for one in work:
+                self._take(one, batch, now_ms)
+            self._hand_on(batch)
+            await asyncio.sleep(0)
+
+    def _has_room(self) -> bool:
+        return self._in_flight < BATCHES_IN_FLIGHT_MAX
+
+    def _take(self, work: Work, batch: Batch, now_ms: int) -> None:
+        if work.read is not None:
+            answer: Any = work.read(self.turns.state, now_ms)
+            if work.done is not None:
+                batch.answers.append((work.done, answer))
+            return
+        if work.keys:
+            turn = self.turns.advance(work.keys, now_ms)
+        else:
+            turn = self.turns.command(work.command, now_ms, _mark(work, batch))
+        self._add(batch, turn.entry)
+        batch.effects.extend(turn.effects)
+        self._leave_over(turn.leftover)
+        if work.done is not None:
+            place = -1 if turn.entry is None else 0
+            batch.answers.append((work.done, turn.problem or Accepted(turn.index, place)))
+
+    def _add(self, batch: Batch, entry: Entry | None) -> None:
+        if entry is not None:
+            batch.entries.append(entry)
+            batch.records.append(Record(entry.index, entry.epoch, entry.events, entry.marks, b""))
+
+    def _leave_over(self, keys: list[str]) -> None:
+        if keys:
+            self.mailbox.put(Work(keys=tuple(keys)), bounded=False)
+
+    def _hand_on(self, batch: Batch) -> None:
+        batch.index = self.turns.index
+        self._in_flight += 1
+        self._to_keep.append(batch)
+        self._keep_news.set()
+
+    # --- keep ---------------------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        while True:
+            while not self._to_keep:
+                self._keep_news.clear()
+                await self._keep_news.wait()
+            batches = list(self._to_keep)
+            self._to_keep.clear()
+            entries = [entry for batch in batches for entry in batch.entries]
+            if entries:
+                await self.store.append(entries)
+                self._replication.appended(entries)
+            self._to_show.extend(batches)
+            self._show_news.set()
+
+    # --- show ---------------------------------------------------------------------------------------------------------
+
+    async def _show(self) -> None:
+        while True:
+            while not self._to_show:
+                self._show_news.clear()
+                await self._show_news.wait()
+            batch = self._to_show.popleft()
+            await self._replication.acknowledged(batch.index)
+            self.shown = batch.index
+            self.shown_marks.update(batch.marks)
+            if batch.records:
+                self._feed.publish(batch.records)
+            for done, answer in batch.answers:
+                done(answer)
+            for effect in batch.effects:
+                if not self._replication.may_act():
+                    await self._replication.acting()
+                self._perform(effect)
+            self._in_flight -= 1
+            if self._in_flight < BATCHES_IN_FLIGHT_MAX:
+                self.mailbox.poke()
+
+    # --- end ----------------------------------------------------------------------------------------------------------
+
+    def _failed(self, error: BaseException) -> None:
+        log.error("node ends", node=self.world.node, error=str(error), kind=type(error).__name__)
+        if self._end(str(error) or type(error).__name__):
+            self._on_closed(error)
+
+    def _end(self, reason: str) -> bool:
+        if self.closed_reason is not None:
+            return False
+        self.closed_reason = reason
+        self.alarms.close()
+        self.world.revoke(reason)
+        self._feed.close(reason)
+        left = self.mailbox.drain()
+        waiting = [done for batch in (*self._to_keep, *self._to_show) for done, _ in batch.answers]
+        waiting.extend(work.done for work in left if work.done is not None)
+        for done in waiting:
+            done(EngineClosed(reason))
+        return True
+
+    async def close(self, reason: str = "it was closed") -> None:
+        """End the node: what is durable stays, whoever waits is told; the store is closed. Safe to call twice."""
+        self._end(reason)
+        await self._scope.close()
+        await self.store.close()
+
+    def statistics(self) -> dict[str, int]:
+        """Return queue lengths and indexes, for metrics."""
+        return {
+            "mailbox": len(self.mailbox),
+            "batches_in_flight": self._in_flight,
+            "alarms": len(self.alarms),
+            "index": self.turns.index,
+            "shown": self.shown,
+        }
+
+
+def _mark(work: Work, batch: Batch) -> bytes:
+    if work.mark is None:
+        return b""
+    stream, cursor = work.mark
+    batch.marks[stream] = cursor
+    return encode({stream: cursor})
+
+
+async def open_node(
+    *,
+    machine: Machine[S, Any, Any, Any],
+    store: Store,
+    feed: Publisher,
+    replication: Replication,
+    world: World,
+    perform: Callable[[Any], None],
+    on_closed: Callable[[BaseException], None],
+) -> NodeLoop[S]:
+    """Recover a node's state from its store and return its loop, not yet started; raises StoreFault."""
+    recovered = await recover(machine, store)
+    return NodeLoop(
+        machine=machine,
+        store=store,
+        recovered=recovered,
+        feed=feed,
+        replication=replication,
+        world=world,
+        perform=perform,
+        on_closed=on_closed,
+    )

@@ -1,0 +1,122 @@
+"""Turn: one command made into one record, without a single await. Floor 5.
+
+* decide → encode → apply → advance every touched key until all are quiet; effects are collected, not performed.
+* What `decide` returns and can not be encoded is a Problem of that command alone; what `advance` can not do breaks
+  the one order it is about. An exception in `apply` ends the node: the state is no longer what the journal says.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
+
+from engine.base.codec import pack
+from engine.base.limits import EVENTS_BYTES_MAX, STEPS_PER_TURN_MAX
+from engine.base.log import logger
+from engine.base.problem import Problem, problem
+from engine.ports import Entry, Machine
+
+S = TypeVar("S")
+
+NotKeepable = problem("NotKeepable", "The command can not be kept: {fault}.")
+TooLarge = problem(
+    "TooLarge", "The command's events take {size_bytes} bytes; {size_bytes_max} is the most. Send it in parts."
+)
+Mistake = problem("Mistake", "A mistake of ours stopped this: {fault}. Nothing was changed; please report it.")
+
+log = logger("turn")
+
+
+class Turn:
+    """What came of one command: its record (None when nothing happened), its problem, and the effects held back."""
+
+    __slots__ = ("effects", "entry", "index", "leftover", "problem")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.entry: Entry | None = None
+        self.problem: Problem | None = None
+        self.effects: list[Any] = []
+        self.leftover: list[str] = []
+
+
+class Turns(Generic[S]):
+    """Takes commands to records, one at a time; holds the state and the index of the last record."""
+
+    def __init__(self, machine: Machine[S, Any, Any, Any], state: S, index: int, epoch: int) -> None:
+        self.machine = machine
+        self.state = state
+        self.index = index
+        self.epoch = epoch
+
+    def command(self, command: Any, now_ms: int, marks: bytes = b"") -> Turn:
+        """Take one command; its turn's record carries the stream marks."""
+        turn = Turn(self.index)
+        try:
+            decision = self.machine.decide(self.state, command, now_ms)
+        except Exception as error:
+            log.exception("decide failed", command=type(command).__name__)
+            turn.problem = Mistake(fault=f"{type(error).__name__} in {type(command).__name__}")
+            return turn
+        if isinstance(decision, Problem):
+            turn.problem = decision
+            return turn
+        return self._record(turn, decision, now_ms, marks)
+
+    def begin(self, node: str, now_ms: int) -> Turn:
+        """Take the events that open an activation."""
+        return self._record(Turn(self.index), self.machine.begin(self.state, self.epoch, node, now_ms), now_ms, b"")
+
+    def advance(self, keys: Iterable[str], now_ms: int) -> Turn:
+        """Take the next steps of what the keys name."""
+        return self._finish(Turn(self.index), [], deque(keys), now_ms, b"")
+
+    def _record(self, turn: Turn, decision: list[Any], now_ms: int, marks: bytes) -> Turn:
+        encode = self.machine.encode_event
+        try:
+            raws = [encode(event) for event in decision]
+        except Exception as error:
+            turn.problem = NotKeepable(fault=str(error))
+            return turn
+        size_bytes = sum(map(len, raws))
+        if size_bytes > EVENTS_BYTES_MAX:
+            turn.problem = TooLarge(size_bytes=size_bytes, size_bytes_max=EVENTS_BYTES_MAX)
+            return turn
+        keys: deque[str] = deque()
+        self._apply(turn, decision, keys)
+        return self._finish(turn, raws, keys, now_ms, marks)
+
+    def _apply(self, turn: Turn, events: list[Any], keys: deque[str]) -> None:
+        machine, state, index = self.machine, self.state, self.index + 1
+        for event in events:
+            machine.apply(state, event, index)
+            if effects := machine.effects(state, event):
+                turn.effects.extend(effects)
+            keys.extend(machine.touched(state, event))
+
+    def _finish(self, turn: Turn, raws: list[bytes], keys: deque[str], now_ms: int, marks: bytes) -> Turn:
+        steps, size_bytes = 0, sum(map(len, raws))
+        while keys:
+            if steps >= STEPS_PER_TURN_MAX or size_bytes > EVENTS_BYTES_MAX:
+                turn.leftover = list(keys)
+                break
+            steps += 1
+            events, encoded = self._next(keys.popleft(), now_ms)
+            if events:
+                self._apply(turn, events, keys)
+                raws.extend(encoded)
+                size_bytes += sum(map(len, encoded))
+        if raws or marks:
+            self.index += 1
+            turn.index = self.index
+            turn.entry = Entry(self.index, self.epoch, pack(raws), marks)
+        return turn
+
+    def _next(self, key: str, now_ms: int) -> tuple[list[Any], list[bytes]]:
+        machine = self.machine
+        try:
+            events = machine.advance(self.state, key, now_ms)
+            return events, [machine.encode_event(event) for event in events]
+        except Exception as error:
+            log.exception("advance failed", key=key)
+            broken = machine.broken(self.state, key, Mistake(fault=f"{type(error).__name__}: {error}"), now_ms)
+            return broken, [machine.encode_event(event) for event in broken]

@@ -1,0 +1,232 @@
+"""The order's way through all instructions, at controller and agents, without a loop. Tests: engine/rules/flow.py"""
+
+import pytest
+from support.pure import PureCluster
+
+from engine.jobs.shell import ShellJob
+from engine.model.expression import Expression, Template
+from engine.model.fields import Span
+from engine.model.job import OnLost, Start
+from engine.model.order import OrderState
+from engine.model.outcome import SUCCEEDED, Outcome, failed, unknown
+from engine.model.workflow import Parameter, ParameterType
+from engine.rules.commands.cancel_order import CancelOrder
+from engine.rules.commands.release_attempt import ReleaseAttempt
+from engine.rules.commands.resume_order import ResumeOrder
+from engine.rules.commands.suspend_order import SuspendOrder
+from engine.rules.instructions.fail import Fail
+from engine.rules.instructions.finish import Finish
+from engine.rules.instructions.fork import Fork
+from engine.rules.instructions.fork_list import ForkList
+from engine.rules.instructions.if_ import If
+from engine.rules.instructions.job import Execute
+from engine.rules.instructions.retry import Retry
+from engine.rules.instructions.sleep import Sleep
+from engine.rules.instructions.try_ import Try
+
+
+def job(name: str = "a", **fields: object) -> Execute:
+    return Execute(name, ShellJob("true"), **fields)  # type: ignore[arg-type]
+
+
+def kinds(events: list[object]) -> list[str]:
+    return [type(event).__name__ for event in events]
+
+
+def test_one_job_from_adding_to_finish() -> None:
+    cluster = PureCluster()
+    cluster.deploy(job())
+    before = len(cluster.controller.log)
+    assert cluster.add() is None
+    assert kinds(cluster.controller.log[before:]) == [
+        "OrderAdded",
+        "OrderStarted",
+        "OrderAttaching",
+        "OrderAttached",
+        "AttemptAssigned",
+        "AttemptEnded",
+        "OrderMoved",
+        "OrderDetached",
+        "OrderFinished",
+    ]
+    assert cluster.order().state is OrderState.FINISHED
+    assert cluster.agent_state().orders == {}, "the agent forgets what it gave back"
+
+
+def test_results_become_variables_and_conditions_read_them() -> None:
+    cluster = PureCluster(script=lambda start: (SUCCEEDED, {"rows": 7}) if start.label == "count" else SUCCEEDED)
+    cluster.deploy(job("count"), If(Expression("rows > 5"), (job("many"),), (job("few"),)))
+    cluster.add()
+    assert [start.label for start in cluster.started] == ["count", "many"]
+    assert cluster.order().variables == {"rows": 7}
+
+
+def test_a_failure_nobody_catches_fails_the_order() -> None:
+    cluster = PureCluster(script=lambda _: failed("no", 3))
+    cluster.deploy(job(), job("never"))
+    cluster.add()
+    assert cluster.order().state is OrderState.FAILED
+    assert cluster.order().outcome == failed("no", 3)
+    assert len(cluster.started) == 1
+
+
+def test_try_catches_and_the_catch_sees_why() -> None:
+    cluster = PureCluster(script=lambda start: failed("no", 3) if start.label == "bad" else SUCCEEDED)
+    cluster.deploy(Try((job("bad"),), (If(Expression("return_code == 3"), (job("mend"),)),)), job("on"))
+    cluster.add()
+    assert [start.label for start in cluster.started] == ["bad", "mend", "on"]
+    assert cluster.order().state is OrderState.FINISHED
+
+
+def test_retry_waits_and_gives_up() -> None:
+    cluster = PureCluster(script=lambda _: failed("no"))
+    cluster.deploy(Retry(3, (job(),), (Span(1_000), Span(5_000))))
+    cluster.add()
+    assert cluster.order().state is OrderState.WAITING
+    cluster.pass_time(2_000)
+    assert [start.attempt for start in cluster.started] == [1, 2]
+    cluster.pass_time(6_999)
+    assert len(cluster.started) == 2
+    cluster.pass_time(7_000)
+    assert len(cluster.started) == 3
+    assert cluster.order().state is OrderState.FAILED
+
+
+def test_fork_joins_and_attempts_go_on_rising() -> None:
+    cluster = PureCluster()
+    cluster.deploy(Fork({"x": (job("a"), job("b")), "y": (job("c"),)}), job("d"))
+    cluster.add()
+    assert cluster.order().state is OrderState.FINISHED
+    assert [(start.order, start.attempt) for start in cluster.started] == [
+        ("o|x", 1),
+        ("o|y", 1),
+        ("o|x", 2),
+        ("o", 3),
+    ]
+    assert list(cluster.controller_state.orders) == ["o"]
+
+
+def test_fork_list_collects_in_the_order_of_the_list() -> None:
+    def script(start: Start) -> tuple[Outcome, dict[str, object]]:
+        return SUCCEEDED, {"square": int(start.environment["N"]) ** 2}
+
+    cluster = PureCluster(script=script)
+    step = job(environment={"N": Template("${n}")})
+    cluster.deploy(
+        ForkList(Expression("numbers"), "n", (step,), collect=("square",)),
+        numbers=Parameter(ParameterType.LIST),
+    )
+    cluster.add(numbers=[3, 1, 2])
+    assert cluster.order().variables["square"] == [9, 1, 4]
+
+
+def test_a_failed_branch_fails_the_fork_once_all_have_ended() -> None:
+    cluster = PureCluster(script=lambda start: failed("no") if start.label == "bad" else SUCCEEDED)
+    cluster.deploy(Fork({"x": (job("bad"),), "y": (job("good"), job("better"))}))
+    cluster.add()
+    assert cluster.order().state is OrderState.FAILED
+    assert [start.label for start in cluster.started] == ["bad", "good", "better"]
+    assert "branch x" in str(cluster.order().outcome)
+
+
+def test_without_join_if_failed_the_branch_can_be_resumed() -> None:
+    outcomes = iter([failed("no"), SUCCEEDED])
+    cluster = PureCluster(script=lambda _: next(outcomes))
+    cluster.deploy(Fork({"x": (job(),)}, join_if_failed=False))
+    cluster.add()
+    assert cluster.order().state is OrderState.FORKED
+    assert cluster.command(ResumeOrder("o")) is None
+    assert cluster.order().state is OrderState.FINISHED
+
+
+def test_branches_on_two_agents_are_forked_by_the_controller() -> None:
+    cluster = PureCluster(agents=("local", "berlin"))
+    cluster.deploy(Fork({"x": (job("a"),), "y": (job("b", agent="berlin"),)}), job("c", agent="berlin"))
+    cluster.add()
+    assert cluster.order().state is OrderState.FINISHED
+    assert not cluster.agent_state().orders
+    assert not cluster.agent_state("berlin").orders
+
+
+def test_sleep_finish_and_fail() -> None:
+    cluster = PureCluster()
+    cluster.deploy(Sleep(Template("10s")), Finish(Template("enough")), Fail(Template("never")))
+    cluster.add()
+    assert cluster.order().state is OrderState.WAITING
+    cluster.pass_time(11_000)
+    assert cluster.order().state is OrderState.FINISHED
+    assert str(cluster.order().outcome) == "succeeded: enough"
+
+
+@pytest.mark.parametrize(("on_lost", "state"), [(OnLost.HOLD, "expecting"), (OnLost.FAIL, "failed"), (OnLost.RERUN, "finished")])
+def test_a_lost_attempt_is_held_failed_or_rerun_as_its_job_says(on_lost: OnLost, state: str) -> None:
+    outcomes = iter([unknown("the guard died"), SUCCEEDED])
+    cluster = PureCluster(script=lambda _: next(outcomes))
+    cluster.deploy(job(on_lost=on_lost))
+    cluster.add()
+    assert cluster.order().state == state
+
+
+@pytest.mark.parametrize(("choice", "state"), [(OnLost.RERUN, "finished"), (OnLost.FAIL, "failed")])
+def test_a_held_order_is_released_by_a_word(choice: OnLost, state: str) -> None:
+    outcomes = iter([unknown("the guard died"), SUCCEEDED])
+    cluster = PureCluster(script=lambda _: next(outcomes))
+    cluster.deploy(job())
+    cluster.add()
+    assert cluster.order().is_held
+    assert cluster.command(ReleaseAttempt("o", choice)) is None
+    assert cluster.order().state == state
+    assert cluster.controller_state.agents["local"].owed == {}  # type: ignore[index]
+
+
+def test_suspend_takes_effect_behind_the_running_job_and_resume_goes_on() -> None:
+    cluster = PureCluster(script=lambda _: None)
+    cluster.deploy(job("a"), job("b"))
+    cluster.add()
+    assert cluster.command(SuspendOrder("o")) is None
+    assert cluster.order().state is OrderState.PROCESSING
+    cluster.end(cluster.started[0])
+    assert cluster.order().state is OrderState.SUSPENDED
+    assert cluster.command(ResumeOrder("o")) is None
+    cluster.end(cluster.started[1])
+    assert cluster.order().state is OrderState.FINISHED
+
+
+def test_cancel_with_kill_reaches_the_running_attempts_of_all_branches() -> None:
+    cluster = PureCluster(script=lambda _: None)
+    cluster.deploy(Fork({"x": (job("a"),), "y": (job("b"),)}), job("c"))
+    cluster.add()
+    assert cluster.command(CancelOrder("o", kill=True)) is None
+    assert len(cluster.killed) == 2
+    for start in list(cluster.started):
+        cluster.end(start, Outcome("killed", -15))  # type: ignore[arg-type]
+    assert cluster.order().state is OrderState.CANCELLED
+    assert cluster.agent_state().orders == {}
+
+
+def test_slots_are_given_first_come_first_served() -> None:
+    cluster = PureCluster(script=lambda _: None, parallel_max=2)
+    cluster.deploy(job())
+    for number in range(5):
+        cluster.add(f"o{number}")
+    assert [start.order for start in cluster.started] == ["o0", "o1"]
+    cluster.end(cluster.started[1])
+    cluster.end(cluster.started[0])
+    assert [start.order for start in cluster.started] == ["o0", "o1", "o2", "o3"]
+    assert "as many processes as it may" in str(cluster.order("o4").obstacle)
+
+
+def test_replay_of_the_log_gives_the_same_bytes() -> None:
+    cluster = PureCluster(script=lambda start: None if start.label == "b" else SUCCEEDED, parallel_max=1)
+    cluster.deploy(Fork({"x": (job("a"), job("b")), "y": (job("b"),)}), job("c"))
+    cluster.add("o1")
+    cluster.add("o2")
+    for node in (cluster.controller, *cluster.agents.values()):
+        machine = node.machine
+        again = machine.blank()
+        for index, record in enumerate(node.records, 1):
+            for event in machine.decode_events(record):
+                machine.apply(again, event, index)
+        assert machine.encode_state(again) == machine.encode_state(node.turns.state)
+        restored = machine.decode_state(machine.encode_state(again))
+        assert machine.encode_state(restored) == machine.encode_state(again)
