@@ -313,7 +313,8 @@ class World(Protocol):
 
     def process_host(self) -> ProcessHost: ...
 
-    def snapshot_maker(self, store: Store) -> SnapshotMaker: ...
+    def snapshot_maker(self, store: Store, role: str) -> SnapshotMaker:
+        """A maker of snapshots of this node's store; the role tells which machine replays it."""
 
     def call(
         self, function: Callable[..., Any], arguments: Mapping[str, Any], done: Callable[[Any, BaseException | None], None]

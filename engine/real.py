@@ -47,7 +47,7 @@ class RealPlace:
             folder,
             incarnation=incarnation,
             transports=self._transports,
-            open_store=open_sqlite_store,
+            open_store=_open_store,
             make_host=GuardHost,
             make_snapshot_maker=_snapshot_maker,
         )
@@ -57,5 +57,13 @@ class RealPlace:
         self._lock.release()
 
 
-def _snapshot_maker(path: Path, _store: Store) -> SnapshotMaker:
-    return ProcessSnapshotMaker(path, lambda upto, out: [sys.executable, "-m", "engine.snapshot", str(path), str(upto), out])
+async def _open_store(path: Path) -> Store:
+    # Recovery reads everything behind the snapshot and proves it on the way.
+    return await open_sqlite_store(str(path), prove_first=False)
+
+
+def _snapshot_maker(path: Path, role: str, node: str) -> SnapshotMaker:
+    def argv(upto: int, out: str) -> list[str]:
+        return [sys.executable, "-m", "engine.snapshot", role, node, str(path), str(upto), out]
+
+    return ProcessSnapshotMaker(argv)

@@ -8,6 +8,7 @@
 import difflib
 import re
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import NoReturn, TypeAlias
 
 from engine.documents.node import (
@@ -28,6 +29,7 @@ from engine.documents.tree import FAULTS_MAX
 from engine.model.expression import ExpressionError
 
 SENTENCE_CHARS_MAX = 400  # of a sentence that came from elsewhere
+WORDS_MAX = 1_000  # known words looked at for a "did you mean"
 
 Path: TypeAlias = "tuple[Path, str | int] | None"
 
@@ -160,7 +162,7 @@ def bounded(text: str) -> str:
 def suggestion(wanted: str, known: Iterable[str]) -> str | None:
     """Return the known word that a wrong one is most likely meant to be; case, `-` and blanks do not count."""
     folded: dict[str, str] = {}
-    for word in known:
+    for word in islice(known, WORDS_MAX):
         folded.setdefault(_folded(word), word)
     close = difflib.get_close_matches(_folded(wanted), folded, n=1)
     return folded[close[0]] if close else None
@@ -173,6 +175,7 @@ def meant(wanted: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def _folded(word: str) -> str:
+    word = word.lower() if word.isupper() else word
     return "".join(f"_{char.lower()}" if char.isupper() else char for char in word).replace("-", "_").replace(" ", "_")
 
 

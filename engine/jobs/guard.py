@@ -1,7 +1,6 @@
 """The guard: starts jobs, waits for them and remembers how they ended, also while everybody above is gone. Floor 4.
 
-A script of its own process, started by guard_host.py; it imports nothing of ours. docs/guard.md tells its frames, its
-records and the reasons.
+A script of its own process, begun by guard_launch.py; docs/guard.md tells its frames, its records and the reasons.
 
 * A start record is durable before the process begins, and an ending before it is reported; no record = never started.
 * A key is started once, until it is forgotten. What nobody saw end is lost, never failed.
@@ -11,7 +10,6 @@ records and the reasons.
 """
 
 import contextlib
-import errno
 import json
 import os
 import selectors
@@ -25,35 +23,28 @@ from collections import deque
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` would cost half a megabyte in every guard
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 VERSION = 1  # of frames and records
 LINE_BYTES_MAX = 4 << 20  # one request; a longer one ends the connection
-ROWS_PER_FRAME = 500
 SEND_S_MAX = 0.2  # for an owner that does not read; then its connection ends, and the next one is told all
-PEERS_MAX = 16  # connections; the oldest that is not the owner gives way
-RUNNING_MAX, ENDED_MAX = 4_096, 100_000  # jobs at once, and endings nobody forgot; a start beyond it is refused
-SPAWNS_PER_TURN = 16  # so that endings and kills do not wait behind a crowd of starts
+ENDED_MAX = 100_000  # endings nobody forgot; a start beyond it is refused
+ROWS_PER_FRAME, SPAWNS_PER_TURN = 500, 16  # so that endings and kills do not wait behind a crowd of starts
 LOOK_MS_MIN, LOOK_MS_MAX = 20, 200  # between two looks at a job's output
 FLOOD_FACTOR = 10  # a job that wrote so many times its limit is killed
 SWEEP_MS, PATIENT_SWEEP_MS = 20, 100  # between two rounds through the trees that are to end: under KILL, after TERM
 TREE_MS_MAX = 10_000  # how long a tree may resist KILL before its end is reported all the same
 RETRY_MS = 200  # after a write that failed
-KEY_BYTES = 600  # of the record file for one key, generously; it is rewritten when four times too long
 NEVER_MS = 1 << 62
-OPTIONS = {"linger_ms": 60_000, "reserve_bytes": 64 << 20, "running_max": RUNNING_MAX, "compact_bytes": 4 << 20}
+KEY_BYTES = 600  # of the record file for one key, generously; it is rewritten when four times too long
 RECORDED, RUNNING, DYING, ENDED = range(4)
-PR_SET_CHILD_SUBREAPER = 36
 LOG_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT
-FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
-MARK = b"UNDERSTUDY_KEY="  # a variable that tells whose a process is, where the owner sets it
-MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+MARK = b"UNDERSTUDY_RESULT="  # a path inside the job's folder, in the environment of every process of a job
 HEARD = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-LOST = "nobody saw how it ended, because its guard was killed"
 
-wall_ms = lambda: time.time_ns() // 1_000_000  # since 1970 UTC
-now_ms = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000  # since boot, suspended time included
+wall_ms: "Callable[[], int]" = lambda: time.time_ns() // 1_000_000  # since 1970 UTC
+now_ms: "Callable[[], int]" = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000  # suspend included
 
 
 def read(path: str) -> bytes:
@@ -63,23 +54,12 @@ def read(path: str) -> bytes:
     return b""
 
 
-def stat(pid: int) -> tuple[int, int, int, int]:
-    """Parent, group, session and time of birth (with the pid it says who it is) of a process; zeros for the dead."""
+def stat(pid: int, dead: bytes = b"ZX") -> tuple[int, int, int, int]:
+    """Parent, group, session and time of birth (with the pid it says who it is) of a process; zeros when it is dead."""
     fields = read(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
-    if len(fields) < 20 or fields[0] in {b"Z", b"X"}:
+    if len(fields) < 20 or fields[0] in dead:
         return 0, 0, 0, 0
     return int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19])
-
-
-def send(pid: int, ticks: int, number: int) -> None:
-    """Signal the process born at `ticks`, and no other that may have got its pid by now."""
-    with contextlib.suppress(OSError):  # ended meanwhile, or of another user: the next round sees what is left
-        file = os.pidfd_open(pid)
-        try:
-            if stat(pid)[3] == ticks:
-                signal.pidfd_send_signal(file, number)
-        finally:
-            os.close(file)
 
 
 def send_group(group: int, number: int) -> bool:
@@ -87,7 +67,7 @@ def send_group(group: int, number: int) -> bool:
     try:
         os.killpg(group, number)
     except OSError as error:
-        return error.errno != errno.ESRCH  # else it belongs to another user
+        return not isinstance(error, ProcessLookupError)  # what is left may belong to another user
     return True
 
 
@@ -100,51 +80,34 @@ def pack(*record: object) -> bytes:
 class Job:
     """An attempt, from its start record to its durable ending."""
 
-    def __init__(self, key: str, boot: str, at_ms: int, folder: str, limits: "tuple[int | None, int, int]") -> None:
+    def __init__(self, key: str, boot: str, at_ms: int, folder: str, *limits: int) -> None:
         self.key, self.boot, self.at_ms, self.folder, self.limits = key, boot, at_ms, folder, limits
-        self.timeout_ms, self.kill_delay_ms, self.output_bytes_max = limits
+        self.timeout_ms, self.kill_delay_ms, self.output_bytes_max = limits  # no timeout = -1
         self.request: dict[str, Any] = {}  # until it is spawned
+        self.started: list[Any] = []  # the report of its start
         self.phase, self.pid, self.ticks = RECORDED, 0, 0
         self.adopted = False  # begun by an earlier guard, so not our child
         self.gone, self.code, self.gone_ms = False, 0, 0  # the main process has ended: how and when
         self.cause, self.sentence = "exited", ""
-        self.kill_now: bool | None = None  # a request to kill it, as recorded
         self.kill_ms, self.give_up_ms, self.told = NEVER_MS, NEVER_MS, False  # KILL from when until when; TERM was sent
         self.deadline_ms, self.look_ms, self.looked_ms = NEVER_MS, 0, 0
         self.cut, self.written = [0, 0], [0, 0]  # bytes cut off, and bytes ever seen, of out and err
 
     def lines(self) -> "Iterator[bytes]":
         """What the record file must say as long as it has not ended."""
-        yield pack("start", self.key, self.boot, self.at_ms, self.folder, self.limits)
-        if self.kill_now is not None:
-            yield pack("kill", self.key, self.kill_now)
+        yield pack("start", self.key, self.boot, self.at_ms, self.folder, *self.limits)
         if self.pid:
             yield pack("pid", self.key, self.boot, self.at_ms, self.pid, self.ticks)
-
-
-class Peer:
-    """One connection; the owner is the newest that said hello."""
-
-    def __init__(self, link: socket.socket) -> None:
-        self.link, self.input, self.taken, self.taken_told = link, b"", 0, 0
-
-    def say(self, **frame: object) -> None:
-        """Send one frame; whoever does not read loses the connection."""
-        try:
-            self.link.sendall(json.dumps(frame, separators=(",", ":")).encode() + b"\n")
-        except OSError:
-            with contextlib.suppress(OSError):
-                self.link.shutdown(socket.SHUT_RDWR)  # the next select finds its end
 
 
 class Guard:
     """Everything this process knows, in turns: hear, bury, make durable, spawn, look around, report."""
 
     def __init__(self, path: str, options: "dict[str, Any]") -> None:
-        self.path, self.options, self.boot = path, {**OPTIONS, **options}, options["boot"]
-        self.umask = os.umask(0o077)  # ours is strict; jobs get the one we came with
+        self.path, self.options, self.boot = path, options, options["boot"]
+        self.habits: dict[str, Any] = {"stdin": os.open(os.devnull, os.O_RDONLY), "start_new_session": True}
+        self.habits["umask"] = os.umask(0o077)  # ours is strict; jobs get the one we came with
         self.folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        self.null = os.open(os.devnull, os.O_RDWR)
         self.log, self.log_broken = os.open("guard.log", LOG_FLAGS, 0o600, dir_fd=self.folder), False
         self.log_bytes = os.fstat(self.log).st_size
         self.jobs: dict[str, Job] = {}  # by key: taken on, and the ending not durable yet
@@ -160,67 +123,54 @@ class Guard:
         self.dying: dict[Job, None] = {}
         self.look_ms = self.sweep_ms = NEVER_MS
         self.retry_ms, self.alone_ms, self.leave = 0, now_ms(), False  # without owner since when; told to leave
-        self.peers: dict[Peer, None] = {}
-        self.owner: Peer | None = None
+        self.owner: socket.socket | None = None
+        self.input, self.taken, self.taken_told = b"", 0, 0  # of this owner: half a request; requests acted on
         self.selector = selectors.DefaultSelector()
 
     def run(self) -> None:
         """Turn until nothing is left to guard and nobody is likely to come back."""
-        while not self.over(now_ms()):
-            for chosen, _ in self.selector.select(self.patience_s(now_ms())):
-                act, argument = chosen.data
-                act(argument)
+        while True:
             now = now_ms()
-            self.reap(now)
-            self.commit(now)
-            self.spawn(now)
-            if now >= self.look_ms:
-                self.look(now)
-            if now >= self.sweep_ms:
-                self.sweep(now)
+            due = min(self.look_ms, self.sweep_ms, self.retry_ms if self.ending or self.lines else now + 3_600_000)
+            if not (self.owner or self.jobs or (self.ending and os.fstat(self.log).st_nlink)):
+                due = min(due, 0 if self.leave else self.alone_ms + self.options["linger_ms"])
+                if now >= due:
+                    break
+            for chosen, _ in self.selector.select(0 if self.queue else max(0, due - now) / 1_000):
+                with contextlib.suppress(OSError):
+                    act, argument = chosen.data
+                    act(argument)
+            now = now_ms()
+            for step in (self.reap, self.commit, self.spawn, self.look, self.sweep):
+                step(now)
             self.tell(self.rows)
             self.rows = []
-        os.unlink("guard.socket", dir_fd=self.folder)
-
-    def over(self, now: int) -> bool:
-        """Tell whether to end: no job, nothing that can still be written, the owner left or away too long."""
-        if self.owner or self.jobs or (self.ending and os.fstat(self.log).st_nlink):
-            return False
-        return self.leave or now - self.alone_ms >= self.options["linger_ms"]
-
-    def patience_s(self, now: int) -> float:
-        """How long nothing can become due."""
-        due = min(self.look_ms, self.sweep_ms, self.retry_ms if self.ending or self.lines else NEVER_MS)
-        if not self.owner and not self.jobs:
-            due = min(due, self.alone_ms + self.options["linger_ms"])
-        return 0 if self.queue else min(max(0, due - now) / 1_000, 3_600)
+        with contextlib.suppress(OSError):
+            os.unlink("guard.socket", dir_fd=self.folder)
 
     def commit(self, now: int) -> None:
         """Make starts and endings durable, all at hand with one fdatasync; then starts may begin, endings be told."""
-        self.new = [job for job in self.new if job.phase == RECORDED]
+        self.new, sentence = [job for job in self.new if job.phase == RECORDED], ""
         if self.new and (free := self.free_bytes()) < self.options["reserve_bytes"]:
-            self.turn_away(f"only {free >> 20} MiB are free on the disk of the state directory")
-        if not (self.new or ((self.lines or self.ending) and now >= self.retry_ms)):
-            return
-        starts = (line for job in self.new for line in job.lines())
-        ends = (pack("end", *row) for row in self.ending.values())
-        sentence, self.lines = self.write(b"".join((*self.lines, *starts, *ends))), []
-        if sentence:
-            self.retry_ms = now + RETRY_MS
-            return self.turn_away(sentence)
-        self.rows += [row for key, row in self.ending.items() if self.jobs.pop(key, None)]  # others were told before
-        self.ended |= self.ending
-        self.queue += self.new
-        self.new, self.ending = [], {}
-        if self.log_bytes > max(self.options["compact_bytes"], 4 * KEY_BYTES * (len(self.jobs) + len(self.ended))):
-            self.write(b"".join(self.image()), anew=True)
-
-    def turn_away(self, sentence: str) -> None:
-        """Refuse what could not be recorded: told at once, since nothing began, and recorded when that is possible."""
-        for job in self.new:
+            sentence = f"only {free >> 20} MiB are free on the disk of the state directory"
+        elif self.new or ((self.lines or self.ending) and now >= self.retry_ms):
+            starts = (line for job in self.new for line in job.lines())
+            ends = (pack("end", *row) for row in self.ending.values())
+            sentence, self.lines = self.write(b"".join((*self.lines, *starts, *ends))), []
+            if sentence:
+                self.retry_ms = now + RETRY_MS
+            else:
+                self.rows += [row for key, row in self.ending.items() if self.jobs.pop(key, None)]
+                self.ended |= self.ending
+                self.queue += self.new
+                self.new, self.ending = [], {}
+        for job in self.new:  # not recorded, so not begun: told at once, and recorded when that is possible again
             self.end(job, "refused", sentence)
             self.rows.append(self.ending[self.jobs.pop(job.key).key])
         self.new = []
+        needed_bytes = max(self.options["compact_bytes"], 4 * KEY_BYTES * (len(self.jobs) + len(self.ended)))
+        if self.log_bytes > needed_bytes and now >= self.retry_ms and self.write(b"".join(self.image()), anew=True):
+            self.retry_ms = now + RETRY_MS
 
     def image(self) -> "Iterator[bytes]":
         """The record file as it would be without history."""
@@ -237,9 +187,9 @@ class Guard:
             if anew:
                 file = os.open("guard.log.new", LOG_FLAGS | os.O_TRUNC, 0o600, dir_fd=self.folder)
             elif os.fstat(file).st_nlink == 0:
-                raise FileNotFoundError(errno.ENOENT, "it was removed")
+                raise OSError("it was removed")
             if os.write(file, content) < len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise OSError("no space is left")
             if durable:
                 os.fdatasync(file)
             if anew:
@@ -248,9 +198,10 @@ class Guard:
                 os.fsync(self.folder)
         except OSError as error:  # half a line may stand there, and a second fdatasync would succeed without the bytes
             self.log_broken = self.log_broken or not anew
-            return f"the guard's record file cannot be written: {error.strerror}"
+            return f"the guard's record file can not be written: {error.strerror or error}"
         finally:
             if file != self.log:
+                os.ftruncate(file, 0)  # a file that could not be written takes no place
                 os.close(file)
         self.log_bytes, self.log_broken = self.log_bytes + len(content), False
         return ""
@@ -262,23 +213,18 @@ class Guard:
 
     def start(self, request: "dict[str, Any]") -> None:
         """Take on a job, or repeat what is known of its key."""
-        key, folder = str(request["key"]), str(request["folder"])
-        if key in self.jobs:
-            return self.rows.extend(self.begun(self.jobs[key]))
-        if known := self.ended.get(key) or self.ending.get(key):
-            return self.rows.append(known)
-        limits = (request["timeout_ms"], int(request["kill_delay_ms"]), int(request["output_bytes_max"]))
-        job = self.jobs[key] = Job(key, self.boot, wall_ms(), folder, limits)
-        job.request = request
-        if len(self.jobs) > self.options["running_max"] or len(self.ended) > ENDED_MAX:
-            return self.end(job, "refused", f"{len(self.jobs) - 1} others run, {len(self.ended)} are not forgotten yet")
-        if self.folders.setdefault(folder, job) is not job:
-            return self.end(job, "refused", f"another job is running in the folder {folder!r}")
+        key, numbers = request["key"], (request[name] for name in ("timeout_ms", "kill_delay_ms", "output_bytes_max"))
+        known = self.jobs[key].started if key in self.jobs else self.ended.get(key) or self.ending.get(key)
+        if known or key in self.jobs:
+            return self.rows.extend([known] if known else [])
+        if len(self.jobs) >= self.options["running_max"] or len(self.ended) >= ENDED_MAX:
+            sentence = f"{len(self.jobs)} others are running and {len(self.ended)} not forgotten, which is the limit"
+            return self.rows.append([key, "refused", wall_ms(), 0, 0, "", sentence, 0, 0])
+        job = Job(key, self.boot, wall_ms(), request["folder"], *map(int, numbers))
+        owner, self.jobs[key], job.request = self.folders.setdefault(job.folder, job), job, request
+        if owner is not job:
+            return self.end(job, "refused", f"another job is running in the folder {job.folder!r}")
         return self.new.append(job)
-
-    def begun(self, *jobs: Job) -> "list[list[Any]]":
-        """Reports of those that run."""
-        return [[job.key, "started", job.at_ms, job.pid, 0, "", "", 0, 0] for job in jobs if job.pid]
 
     def end(self, job: Job, kind: str, sentence: str) -> None:
         """Put down an ending, nothing being left of the job; the next commit makes it durable and tells it."""
@@ -297,38 +243,33 @@ class Guard:
             job = self.queue.popleft()
             if job.phase != RECORDED:  # killed before it began
                 continue
-            request, folder, files = job.request, f"{self.path}/{job.folder}", list[int]()
+            request, folder = job.request, f"{self.path}/{job.folder}"
             try:
                 os.makedirs(folder, exist_ok=True)
-                argv, path = request["argv"], f"{folder}/script"
-                if request["script"] is not None:  # is it the program, or does the program read it
-                    files.append(os.open(path, FILE_FLAGS | os.O_TRUNC, 0o700 if argv[0] == path else 0o600))
-                    with open(files.pop(), "w", errors="surrogateescape") as script:
+                if request["script"] is not None:
+                    with open(f"{folder}/script", "w", encoding="utf-8", errors="surrogateescape") as script:
+                        os.chmod(script.fileno(), 0o700)  # it may be the program
                         script.write(request["script"])
-                files += (os.open(f"{folder}/{name}", FILE_FLAGS | os.O_APPEND, 0o600) for name in ("out", "err"))
-                streams = {"stdin": self.null, "stdout": files[0], "stderr": files[1], "umask": self.umask}
-                directory, environment = request["directory"], request["environment"]
-                child = subprocess.Popen(argv, cwd=directory, env=environment, start_new_session=True, **streams)
-            except (OSError, subprocess.SubprocessError, *MALFORMED) as error:
+                habits = {**self.habits, "cwd": request["directory"], "env": request["environment"]}
+                with open(f"{folder}/out", "ab", 0) as out, open(f"{folder}/err", "ab", 0) as err:
+                    child = subprocess.Popen(request["argv"], stdout=out, stderr=err, **habits)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with a request, the others go on
                 self.end(job, "refused", f"it could not be started: {error}")
                 continue
-            finally:
-                for file in files:
-                    os.close(file)
             child.returncode = 0  # we reap it ourselves, so its destructor has nothing to complain of
-            job.pid, job.at_ms, job.ticks, job.request = child.pid, wall_ms(), stat(child.pid)[3], {}
+            job.pid, job.at_ms, job.ticks, job.request = child.pid, wall_ms(), stat(child.pid, b"")[3], {}
             self.write([*job.lines()][-1], durable=False)
             self.mains[job.pid] = job
             self.watch(job, now)
-            self.rows += self.begun(job)
+            self.rows.append(job.started)
 
     def watch(self, job: Job, now: int) -> None:
-        """Keep an eye on a running job."""
+        job.started = [job.key, "started", job.at_ms, job.pid, 0, "", "", 0, 0]
         job.phase, job.looked_ms, job.look_ms = RUNNING, now, now + LOOK_MS_MIN
-        if job.timeout_ms is not None:
+        if job.timeout_ms >= 0:
             job.deadline_ms = (job.ticks + 1) * 1_000 // os.sysconf("SC_CLK_TCK") + job.timeout_ms
         self.look_ms = min(self.look_ms, job.look_ms, job.deadline_ms)
-        self.sessions[job.pid] = job
+        self.sessions[job.pid or -1] = job
 
     def reap(self, now: int) -> None:
         """Bury the dead and end their attempts, or kill what they left behind."""
@@ -348,10 +289,10 @@ class Guard:
         strays = {pid: (born, self.claim(pid)) for pid in self.orphans() if (born := stat(pid)[3])}
         keepers = {owner for _, owner in strays.values()}
         for job in touched:
-            if job in keepers or send_group(job.pid, 0):
-                self.kill(job, now, 0)
-            else:
+            if job not in keepers and not send_group(job.pid, 0):
                 self.end(job, "ended", job.sentence)
+            elif job.phase == RUNNING:
+                self.kill(job, now, 0)
         for pid, (born, owner) in strays.items():
             if not owner and all(born < job.ticks for job in self.sessions.values()):
                 os.kill(pid, signal.SIGKILL)  # nobody's who is still running
@@ -362,17 +303,15 @@ class Guard:
         return [pid for pid in map(int, children) if pid not in self.mains]
 
     def claim(self, pid: int) -> Job | None:
-        """Find the job of an orphan: by its session, its output, its directory, its environment."""
-        if job := self.sessions.get(stat(pid)[2]):
-            return job
-        for name in ("fd/1", "fd/2", "cwd"):
+        """Find the job of an orphan: by its session, or by the folder in its environment or of its output."""
+        marks = (one for one in read(f"/proc/{pid}/environ").split(b"\0") if one.startswith(MARK))
+        places = [os.fsdecode(one[len(MARK) :]) for one in marks]
+        for name in ("1", "2"):
             with contextlib.suppress(OSError):
-                target = os.readlink(f"/proc/{pid}/{name}")
-                folder = target if name == "cwd" else os.path.dirname(target)
-                if job := self.folders.get(folder.removeprefix(self.path + "/")):
-                    return job
-        marks = [one[len(MARK) :] for one in read(f"/proc/{pid}/environ").split(b"\0") if one.startswith(MARK)]
-        return self.jobs.get(os.fsdecode(marks[0])) if marks else None
+                places.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+        folders = (os.path.dirname(place).removeprefix(f"{self.path}/") for place in places)
+        jobs = (self.sessions.get(stat(pid)[2]), *map(self.folders.get, folders))
+        return next(filter(None, jobs), None)
 
     def kill(self, job: Job, now: int, delay_ms: int, cause: str = "", sentence: str = "") -> None:
         """Let a tree end: TERM at once and KILL after the delay, or KILL at once when there is none."""
@@ -388,20 +327,27 @@ class Guard:
 
     def sweep(self, now: int) -> None:
         """Go once through the trees that are to end."""
+        if now < self.sweep_ms:
+            return
         trees, self.sweep_ms = self.trees(), NEVER_MS
         for job in list(self.dying):
             tree, final = trees.get(job, []), now >= job.kill_ms
             if job.gone and (not tree or now >= job.give_up_ms):
                 left = f"some of its processes could not be ended: {[pid for pid, *_ in tree[:9]]}" if tree else ""
-                kind, sentence = ("lost", LOST) if job.adopted else ("ended", job.sentence)
+                kind, sentence = (
+                    ("lost", "nobody saw how it ended: its guard was killed")
+                    if job.adopted
+                    else ("ended", job.sentence)
+                )
                 self.end(job, kind, left or sentence)
                 continue
             if final or not job.told:
                 number = signal.SIGKILL if final else signal.SIGTERM
                 grouped = not job.gone and not job.adopted and send_group(job.pid, number)
                 for pid, group, ticks in tree:
-                    if not grouped or group != job.pid:
-                        send(pid, ticks, number)
+                    with contextlib.suppress(OSError):  # ended meanwhile, or another user's: seen in the next round
+                        if not (grouped and group == job.pid) and stat(pid)[3] == ticks:
+                            os.kill(pid, number)
                 job.told, job.give_up_ms = True, min(job.give_up_ms, now + TREE_MS_MAX if final else NEVER_MS)
             pace_ms = SWEEP_MS if final and now < job.give_up_ms else PATIENT_SWEEP_MS
             self.sweep_ms = min(self.sweep_ms, now + pace_ms, NEVER_MS if final else job.kill_ms)
@@ -423,6 +369,8 @@ class Guard:
 
     def look(self, now: int) -> None:
         """Look at output, deadlines and the disk wherever a limit could be reached by now."""
+        if now < self.look_ms:
+            return
         scarce, self.look_ms = self.free_bytes() < self.options["reserve_bytes"], NEVER_MS
         for job in [one for one in self.sessions.values() if not one.gone]:
             if now >= job.deadline_ms:
@@ -452,7 +400,7 @@ class Guard:
                 sizes[place] = os.lstat(path := f"{self.path}/{job.folder}/{name}").st_size
                 if sizes[place] > job.output_bytes_max + marked:
                     job.cut[place] += sizes[place] - job.output_bytes_max - marked
-                    with open(os.open(path, FILE_FLAGS | os.O_APPEND), "wb", buffering=0) as file:
+                    with open(path, "ab", 0) as file:
                         file.truncate(job.output_bytes_max)
                         sizes[place], marked = job.output_bytes_max + (file.write(mark) or 0), len(mark)
             job.written[place] = sizes[place] - marked + job.cut[place]
@@ -466,117 +414,75 @@ class Guard:
                     self.ended[key] = [key, *rest]
                 elif verb == "start":
                     self.jobs[key] = Job(key, *rest)
-                elif verb == "kill":
-                    self.jobs[key].kill_now = rest[0]
                 elif verb == "pid":
                     _, self.jobs[key].at_ms, self.jobs[key].pid, self.jobs[key].ticks = rest
         for job in self.jobs.values():
-            self.adopt(job, now_ms())
-
-    def adopt(self, job: Job, now: int) -> None:
-        """Watch over a job of an earlier guard as long as it runs; how it ends we shall not see."""
-        job.adopted, self.folders[job.folder] = True, job
-        for pid in [job.pid] if job.pid else map(int, filter(str.isdigit, os.listdir("/proc"))):
-            _, _, session, ticks = stat(pid)
-            if ticks and (ticks == job.ticks or (not job.pid and session == pid and self.claim(pid) is job)):
-                job.pid, job.ticks = pid, ticks
-                break
-        else:
-            job.gone, job.gone_ms = True, wall_ms()
-        self.watch(job, now)
-        if job.gone or job.kill_now is not None:
-            self.kill(job, now, 0 if job.gone or job.kill_now else job.kill_delay_ms, "killed")
+            job.adopted, self.folders[job.folder] = True, job
+            job.gone, job.gone_ms = not job.pid or stat(job.pid)[3] != job.ticks, wall_ms()
+            self.watch(job, now_ms())
+            if job.gone:
+                self.kill(job, now_ms(), 0)
 
     def accept(self, listener: socket.socket) -> None:
-        """Let somebody of our user in."""
+        """Take a new owner, of our user by the mode of the socket, and tell him all that is not forgotten."""
         link, _ = listener.accept()
-        uid = int.from_bytes(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
-        if uid != os.geteuid():
-            return link.close()
+        self.say(bye="somebody else took over this guard")
+        self.drop()
         link.settimeout(SEND_S_MAX)
-        self.peers[peer := Peer(link)] = None
-        self.selector.register(link, selectors.EVENT_READ, (self.hear, peer))
-        if len(self.peers) > PEERS_MAX:
-            self.drop(next(one for one in self.peers if one is not self.owner))
-        return None
+        self.owner, self.leave, self.input, self.taken, self.taken_told = link, False, b"", 0, 0
+        self.selector.register(link, selectors.EVENT_READ, (self.hear, link))
+        self.tell([*self.ended.values(), *(job.started for job in self.jobs.values() if job.started)])
+        self.say(ready=os.getpid(), version=VERSION)
 
-    def drop(self, peer: Peer) -> None:
-        """End a connection."""
-        del self.peers[peer]
-        self.selector.unregister(peer.link)
-        peer.link.close()
-        if peer is self.owner:
-            self.owner, self.alone_ms = None, now_ms()
+    def drop(self) -> None:
+        if self.owner:
+            self.selector.unregister(self.owner)
+            self.owner.close()
+        self.owner, self.alone_ms = None, now_ms()
 
-    def hear(self, peer: Peer) -> None:
-        """Read what is there and do it, line by line."""
-        if peer not in self.peers:  # dropped in this very turn
-            return
-        try:
-            chunk = peer.link.recv(1 << 20)
-        except OSError:
-            chunk = b""
-        *lines, peer.input = (peer.input + chunk).split(b"\n")
+    def hear(self, link: socket.socket) -> None:
+        """Read what the owner asks for and do it, line by line."""
+        chunk = link.recv(1 << 20)  # an error ends this call; the next one finds the end
+        *lines, self.input = (self.input + chunk).split(b"\n")
         for line in lines:
+            self.taken += 1
             try:
-                verb, *arguments = json.loads(line)
-                self.obey(peer, verb, *arguments)
-            except MALFORMED as error:
-                peer.say(fault=f"this is no request: {line[:99]!r}: {error}")
-        if not chunk or len(peer.input) > LINE_BYTES_MAX:
-            self.drop(peer)
+                self.obey(*json.loads(line))
+            except Exception as error:  # noqa: BLE001 - as there
+                self.say(fault=f"this is no request: {line[:99]!r}: {error}")
+        if not chunk or len(self.input) > LINE_BYTES_MAX:
+            self.drop()
 
-    def obey(self, peer: Peer, verb: str, argument: "Any", now: bool = False) -> None:
+    def obey(self, verb: str, argument: "Any", now: bool = False) -> None:
         """Do one request."""
-        if verb == "hello":
-            return self.welcome(peer, argument)
-        if peer is not self.owner:
-            raise ValueError("not the owner")
-        peer.taken += 1
         if verb == "start":
             self.start(argument)
         elif verb == "forget":
-            self.lines.append(pack("forget", [key for key in argument if self.ended.pop(key, None)]))
+            for key in argument:
+                if not self.ended.pop(key, None) and key not in self.jobs:
+                    self.ending.pop(key, None)
+            self.lines.append(pack("forget", argument))
         elif verb == "close":
             self.leave = True
-            peer.say(closed=len(self.jobs))
+            self.say(closed=len(self.jobs))
+        elif verb != "kill":
+            raise ValueError("unknown verb")
         elif (job := self.jobs.get(argument)) and job.phase != ENDED and not job.gone:
-            job.kill_now = now
-            self.lines.append(pack("kill", job.key, now))
             self.kill(job, now_ms(), 0 if now else job.kill_delay_ms, "killed")
-        return None
 
-    def welcome(self, peer: Peer, version: int) -> None:
-        """Make a peer the owner, in the place of the one before, and tell it all that is not forgotten."""
-        if version != VERSION:
-            return peer.say(bye=f"this guard speaks version {VERSION}, not {version}")
+    def say(self, **frame: object) -> None:
+        """Send the owner a frame; if he does not read, he loses the connection."""
         if self.owner:
-            self.owner.say(bye="somebody else took over this guard")
-            self.drop(self.owner)
-        self.owner, self.leave = peer, False
-        self.tell([*self.ended.values(), *self.begun(*self.jobs.values())])
-        return peer.say(ready=os.getpid())
+            try:
+                self.owner.sendall(json.dumps(frame, separators=(",", ":")).encode() + b"\n")
+            except OSError:
+                self.drop()
 
     def tell(self, rows: "list[list[Any]]") -> None:
-        """Send reports to the owner, and how many of its requests were taken."""
-        while (peer := self.owner) and (rows or peer.taken > peer.taken_told):
-            peer.say(reports=rows[:ROWS_PER_FRAME], taken=peer.taken)
-            peer.taken_told, rows = peer.taken, rows[ROWS_PER_FRAME:]
-
-    def listen(self, listener: socket.socket) -> None:
-        """Wait for peers and for signals; TERM lets a guard without owner end as soon as no job is left."""
-        wake, bell = socket.socketpair()
-        for link in (wake, bell, listener):
-            link.setblocking(False)
-        signal.set_wakeup_fd(bell.detach(), warn_on_full_buffer=False)
-        for number in HEARD:
-            signal.signal(number, self.on_signal)
-        self.selector.register(wake, selectors.EVENT_READ, (wake.recv, 4_096))
-        self.selector.register(listener, selectors.EVENT_READ, (self.accept, listener))
-
-    def on_signal(self, number: int, _frame: object) -> None:
-        """Do nothing but end the select."""
-        self.leave = self.leave or number == signal.SIGTERM
+        """Send reports to the owner, and how many of his requests were acted on."""
+        while self.owner and (rows or self.taken > self.taken_told):
+            self.say(reports=rows[:ROWS_PER_FRAME], taken=self.taken)
+            self.taken_told, rows = self.taken, rows[ROWS_PER_FRAME:]
 
 
 def main() -> None:
@@ -585,13 +491,20 @@ def main() -> None:
     os.chdir("/")
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     with contextlib.suppress(ImportError, OSError, AttributeError):
-        import ctypes  # noqa: PLC0415 - without it orphans of jobs go to init, and fewer of them are found
+        import ctypes  # noqa: PLC0415 - PR_SET_CHILD_SUBREAPER: what a job leaves behind comes to us, not to init
 
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+    guard, listener = Guard(sys.argv[1], options), socket.socket(fileno=options["listener"])
+    wake, bell = socket.socketpair()
+    for link in (listener, wake, bell):
+        link.setblocking(False)
     for number in (options["lock"], options["listener"]):
         os.set_inheritable(number, False)
-    guard = Guard(sys.argv[1], options)
-    guard.listen(socket.socket(fileno=options["listener"]))
+    for number in HEARD:
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(bell.fileno(), warn_on_full_buffer=False)
+    guard.selector.register(wake, selectors.EVENT_READ, (wake.recv, 4_096))
+    guard.selector.register(listener, selectors.EVENT_READ, (guard.accept, listener))
     guard.recover()
     guard.run()
 

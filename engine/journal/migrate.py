@@ -5,6 +5,7 @@
 * SQL files are never edited once released: a change of the format is a new file.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from functools import cache
@@ -61,7 +62,9 @@ def migrate(connection: sqlite3.Connection, path: str) -> int:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {number}")
         except BaseException:
-            connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # the first error is the one to tell
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
     return before

@@ -1,6 +1,6 @@
 """The hash chain: how records are framed, linked to the one before, and checked. Floor 4.
 
-* A record's hash is blake2b (16 bytes) over: hash of the record before, index, epoch, length of the marks, marks, events.
+* A record's hash is blake2b (16 bytes) over: hash of the record before, index, epoch, length of marks, marks, events.
 * Indexes rise by one without a gap; epochs never fall along the log.
 * A chain is checked from a known end (`Tip`): whoever holds a trusted hash can trust everything that follows it.
 """
@@ -86,7 +86,7 @@ def _refusal(entry: Entry, index: int, epoch: int) -> str:
 
 
 def check(tip: Tip, records: Iterable[Record]) -> Tip:
-    """Check that records continue the log behind `tip` and return the new end; raises ChainBroken at the first fault."""
+    """Check that records continue the log behind `tip`, return the new end; raises ChainBroken at the first fault."""
     index, epoch, before = tip.index, tip.epoch, tip.hash
     for record in records:
         index += 1

@@ -39,9 +39,10 @@ class SqliteThread:
         self._closed = False
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        # aiosqlite has no public call that runs a function in its thread; its version is pinned below 0.23 for this one,
-        # and tests/journal/test_sqlite_thread.py watches over it.
-        result: T = await self._connection._execute(function, self._connection._conn)  # type: ignore[no-untyped-call]
+        # aiosqlite has no public call that runs a function in its thread; its version is pinned below 0.23 for this
+        # one, and tests/journal/test_sqlite_thread.py watches over it.
+        connection = self._connection
+        result: T = await connection._execute(function, connection._conn)  # type: ignore[no-untyped-call]  # noqa: SLF001
         return result
 
     async def close(self) -> None:

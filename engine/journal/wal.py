@@ -1,7 +1,8 @@
 """Reads a write-ahead log without SQLite, to tell a torn end from damage in the middle. Floor 4.
 
-SQLite takes the log up to the first frame whose checksum is wrong and forgets the rest in silence. After a power cut that
-is right, because only the last transaction can be torn; when a bit has flipped further up, acknowledged records vanish.
+SQLite takes the log up to the first frame whose checksum is wrong and forgets the rest in silence. After a power cut
+that is right, because only the last transaction can be torn; when a bit has flipped further up, acknowledged records
+vanish.
 * Each commit is fsynced before the next one is written, so whatever follows a whole later commit was durable once.
 * A frame belongs to the present log when it carries the salts of the header; older frames do not.
 * Nothing here writes, and the database file itself is never opened (that would drop SQLite's locks on it).
@@ -27,7 +28,7 @@ class WalScan(msgspec.Struct, frozen=True):
 
 
 def scan_wal(path: str) -> WalScan:
-    """Scan the write-ahead log at `path`; no file and an empty file are no fault. Costs 60 µs a frame; raises OSError."""
+    """Scan the write-ahead log at `path`; no file or an empty one is no fault. Costs 60 µs a frame; raises OSError."""
     try:
         with open(path, "rb") as file:
             return _scan(file)

@@ -187,7 +187,7 @@ def _template_parts(source: str) -> list[str | tuple[int, Program]]:
     literal: list[str] = []
     place = 0
     while (dollar := source.find("${", place)) >= 0:
-        if dollar > place and source[dollar - 1] == "$":
+        if dollar and source[dollar - 1] == "$":
             literal += [source[place : dollar - 1], "${"]
             place = dollar + 2
             continue

@@ -17,6 +17,7 @@ from engine.model.expression_values import (
     Frame,
     Refusal,
     Value,
+    admit,
     finite,
     in_range,
     list_fits,
@@ -144,7 +145,7 @@ def _equal(frame: Frame, left: Value, right: Value, levels: int) -> bool:
         _pay_for_strings(frame, left, right)
         return left == right
     if kind is other:
-        return kind in _SIMPLE and left == right
+        return left == right if kind in _SIMPLE else admit(left) is right  # admit() refuses what is foreign
     return kind in _NUMBERS and other in _NUMBERS and left == right
 
 

@@ -54,7 +54,8 @@ PACE = Pace()
 class LinkWorld(Protocol):
     """As much of the World as links need."""
 
-    clock: Clock
+    @property
+    def clock(self) -> Clock: ...
 
     def new_id(self) -> str: ...
     def jitter(self, span_ms: int) -> int: ...
@@ -157,7 +158,10 @@ class Line:
                     continue
                 message = decode_message(whole)
             except (FramingFault, msgspec.MsgspecError, ValueError, RecursionError) as error:
-                raise self._ended(MessageMalformed(reason=str(error))) from None
+                ended = self._ended(MessageMalformed(reason=str(error)))
+                if messages:
+                    break  # what came before it counts; the next `receive` raises
+                raise ended from None
             if type(message) is Beat:
                 self._on_beat(message)
             else:

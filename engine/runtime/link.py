@@ -14,25 +14,22 @@
 
 import asyncio
 import enum
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from engine.base.ids import START, Cursor
-from engine.base.problem import EngineClosed, Problem, Refused, problem
+from engine.base.problem import EngineClosed, Problem, problem
 from engine.base.tasks import TaskScope
 from engine.base.wire import (
     FEATURE_LEVEL,
     Ack,
     Answer,
     AnyMessage,
-    Ask,
     CommandReply,
     Goodbye,
     Hello,
     Identity,
-    Raw,
     Records,
     Replies,
     Welcome,
@@ -43,10 +40,8 @@ from engine.base.wire import (
 from engine.ports import ConnectionClosed
 from engine.runtime.command_stream import CommandStream, OnReply
 from engine.runtime.line import (
-    BODY_BYTES_MAX,
     FEATURE_LEVEL_MIN,
     PACE,
-    QUERIES_UNANSWERED_MAX,
     RECORDS_UNACKNOWLEDGED_MAX,
     ConnectionBroken,
     FeatureTooOld,
@@ -57,15 +52,13 @@ from engine.runtime.line import (
     MessageMalformed,
     Pace,
 )
-
-QUERIES_WAITING_MAX = 1_000  # beyond it a query is refused
+from engine.runtime.queries import Queries
 
 WrongPeer = problem("WrongPeer", "{url} is {found}, not {expected}")
 PeerBehind = problem("PeerBehind", "the peer's journal ends at {tip}, before our cursor {cursor}: it lost records")
 NotCoupled = problem("NotCoupled", "the link is not coupled ({state})")
 CouplingAnew = problem("CouplingAnew", "more commands were owed than the backlog holds; coupling anew for the rest")
 LinkClosed = problem("LinkClosed", "this side closed the link")
-TooManyQueries = problem("TooManyQueries", "{waiting} queries are waiting for an answer already; try again later")
 
 
 class LinkState(enum.Enum):
@@ -162,9 +155,7 @@ class Link:
         self._ack: Cursor | None = None
         self._acknowledged = START
         self._received = START
-        self._asked = 0  # number of the last query sent
-        self._asks: dict[int, asyncio.Future[bytes]] = {}
-        self._asks_waiting: deque[tuple[bytes, asyncio.Future[bytes]]] = deque()
+        self._queries = Queries()
 
     # --- what the owner calls
 
@@ -217,14 +208,9 @@ class Link:
         """
         if self._welcome is None or self._line is None:
             raise LinkLost(NotCoupled(state=self._state.value), sent=False)
-        if len(query) > BODY_BYTES_MAX:
-            raise ValueError(f"a query of {len(query)} bytes; the most is {BODY_BYTES_MAX}")
-        if len(self._asks_waiting) >= QUERIES_WAITING_MAX:
-            raise Refused(TooManyQueries(waiting=len(self._asks_waiting)))
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._asks_waiting.append((query, future))
+        answer = self._queries.add(query)
         self._line.wake()
-        return await future
+        return await answer
 
     async def until_coupled(self) -> None:
         """Wait until the link is coupled; raises LinkLost when it is closed."""
@@ -300,6 +286,15 @@ class Link:
     # --- the life
 
     async def _run(self) -> None:
+        try:
+            await self._keep_up()
+        except EngineClosed as closed:
+            self._end(ConnectionBroken(reason=str(closed)))  # our World is gone: no further attempt
+        except Exception as error:
+            self._end(ConnectionBroken(reason=repr(error)))
+            raise  # a mistake of ours, in a callback perhaps: the owner is told
+
+    async def _keep_up(self) -> None:
         failures = 0
         loop = asyncio.get_running_loop()
         while True:
@@ -308,14 +303,7 @@ class Link:
                 await self._adopted
             url = self._urls[self._counts["attempts"] % len(self._urls)]
             self._counts["attempts"] += 1
-            try:
-                reason = await self._converse(url)
-            except EngineClosed as closed:
-                self._end(ConnectionBroken(reason=str(closed)))
-                return  # our World is gone: no further attempt
-            except Exception as error:
-                self._end(ConnectionBroken(reason=repr(error)))
-                raise  # a mistake of ours, in a callback perhaps: the owner is told
+            reason = await self._converse(url)
             coupled_at = self._coupled_at
             tell = self._welcome is not None or self._goodbye
             self._end(reason)
@@ -337,20 +325,21 @@ class Link:
         """Hold one session, from dialling to its end, and return why it ended."""
         self._reset()
         self._state = LinkState.OPENING
+        self.session = self._world.new_id()
         limit_s = self._pace.handshake_ms_max / 1_000
-        transport, address = self._world.transport(url)
         try:
             async with asyncio.timeout(limit_s):
+                transport, address = self._world.transport(url)
                 connection = await transport.connect(address)
-        except ConnectionClosed as closed:
-            return ConnectionBroken(reason=str(closed))
         except TimeoutError:
             return HandshakeTimedOut(peer=url, limit_ms=self._pace.handshake_ms_max)
-        self.session = self._world.new_id()
-        cursor = self._cursor()
-        self._hello = encode_message(_hello(self.identity, self.session, cursor))
+        except (ConnectionClosed, OSError, ValueError) as error:  # a url is a person's text: no reason to end
+            return ConnectionBroken(reason=str(error))
         line = self._line = Line(connection, self._pace, self._world.clock, pull=self._pull, echo=False)
         try:
+            cursor = self._cursor()
+            self._hello = encode_message(_hello(self.identity, self.session, cursor))
+            line.wake()
             messages: list[AnyMessage] = []
             async with asyncio.timeout(limit_s):
                 while not messages:
@@ -408,13 +397,7 @@ class Link:
         if self._ack is not None:
             cursor, self._ack = self._ack, None
             return encode_message(Ack(cursor))
-        while self._asks_waiting and len(self._asks) < QUERIES_UNANSWERED_MAX:
-            query, future = self._asks_waiting.popleft()
-            if not future.done():
-                self._asked += 1
-                self._asks[self._asked] = future
-                return encode_message(Ask(self._asked, Raw(query)))
-        return self._commands.next_message()
+        return self._queries.next_message() or self._commands.next_message()
 
     # --- what comes
 
@@ -425,9 +408,7 @@ class Link:
             case Replies():
                 self._take_replies(message)
             case Answer():
-                future = self._asks.pop(message.number, None)
-                if future is not None and not future.done():
-                    future.set_result(bytes(message.body))
+                self._queries.answered(message.number, message.body)
                 assert self._line is not None
                 self._line.wake()
             case Goodbye():
@@ -478,13 +459,10 @@ class Link:
         if reason.code == "MessageMalformed":
             self._counts["malformed"] += 1
         lost = LinkLost(reason, sent=True)
-        waiting: list[asyncio.Future[CommandReply] | asyncio.Future[bytes]] = [*self._requests, *self._asks.values()]
-        waiting += [future for _, future in self._asks_waiting]
-        for future in waiting:
+        self._queries.fail(lost)
+        for future in self._requests:
             if not future.done():
                 future.set_exception(lost)
-        self._asks.clear()
-        self._asks_waiting.clear()
         if self._closed:
             for one in self._coupled_waiters:
                 if not one.done():

@@ -37,15 +37,15 @@ class Publisher(Protocol):
 
 
 class Batch:
-    """The work of one pass of the decide stage."""
+    """The work of one pass of the decide stage. `visible`: answers and effects in the order of their turns, so that a
+    read that says what is owed comes behind the effects of earlier turns, and before those of later ones."""
 
-    __slots__ = ("answers", "effects", "entries", "index", "marks", "records")
+    __slots__ = ("entries", "index", "marks", "records", "visible")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.records: list[Record] = []
-        self.answers: list[tuple[Callable[[Any], None], Any]] = []
-        self.effects: list[Any] = []
+        self.visible: list[tuple[Callable[[Any], None] | None, Any]] = []  # (answer to, answer) or (None, effect)
         self.marks: dict[str, Cursor] = {}
         self.index = 0
 
@@ -80,7 +80,8 @@ class NodeLoop(Generic[S]):
         self._on_closed = on_closed
         self._scope = TaskScope(world.node, self._failed)
         self._to_keep: deque[Batch] = deque()
-        self._to_show: deque[Batch] = deque()
+        self._keeping: list[Batch] = []  # being appended
+        self._to_show: deque[Batch] = deque()  # the first may be waiting for the standby
         self._keep_news = asyncio.Event()
         self._show_news = asyncio.Event()
         self._in_flight = 0
@@ -94,7 +95,7 @@ class NodeLoop(Generic[S]):
         """Begin an activation: its first record, what recovery says is owed, and the three stages."""
         batch = Batch()
         turn = self.turns.begin(self.world.node, self.world.clock.now_ms())
-        batch.effects = [*turn.effects, *self.machine.resume(self.turns.state)]
+        batch.visible = [(None, one) for one in (*turn.effects, *self.machine.resume(self.turns.state))]
         self._add(batch, turn.entry)
         self._leave_over(turn.leftover)
         self._hand_on(batch)
@@ -153,18 +154,19 @@ class NodeLoop(Generic[S]):
         if work.read is not None:
             answer: Any = work.read(self.turns.state, now_ms)
             if work.done is not None:
-                batch.answers.append((work.done, answer))
+                batch.visible.append((work.done, answer))
             return
         if work.keys:
             turn = self.turns.advance(work.keys, now_ms)
         else:
             turn = self.turns.command(work.command, now_ms, _mark(work, batch))
         self._add(batch, turn.entry)
-        batch.effects.extend(turn.effects)
         self._leave_over(turn.leftover)
         if work.done is not None:
             place = -1 if turn.entry is None else 0
-            batch.answers.append((work.done, turn.problem or Accepted(turn.index, place)))
+            batch.visible.append((work.done, turn.problem or Accepted(turn.index, place)))
+        for effect in turn.effects:
+            batch.visible.append((None, effect))
 
     def _add(self, batch: Batch, entry: Entry | None) -> None:
         if entry is not None:
@@ -188,13 +190,14 @@ class NodeLoop(Generic[S]):
             while not self._to_keep:
                 self._keep_news.clear()
                 await self._keep_news.wait()
-            batches = list(self._to_keep)
+            self._keeping = list(self._to_keep)
             self._to_keep.clear()
-            entries = [entry for batch in batches for entry in batch.entries]
+            entries = [entry for batch in self._keeping for entry in batch.entries]
             if entries:
                 await self.store.append(entries)
                 self._replication.appended(entries)
-            self._to_show.extend(batches)
+            self._to_show.extend(self._keeping)
+            self._keeping = []
             self._show_news.set()
 
     # --- show ---------------------------------------------------------------------------------------------------------
@@ -204,18 +207,17 @@ class NodeLoop(Generic[S]):
             while not self._to_show:
                 self._show_news.clear()
                 await self._show_news.wait()
-            batch = self._to_show.popleft()
+            batch = self._to_show[0]
             await self._replication.acknowledged(batch.index)
+            self._to_show.popleft()
             self.shown = batch.index
             self.shown_marks.update(batch.marks)
             if batch.records:
                 self._feed.publish(batch.records)
-            for done, answer in batch.answers:
-                done(answer)
-            for effect in batch.effects:
+            for done, shown in batch.visible:
                 if not self._replication.may_act():
                     await self._replication.acting()
-                self._perform(effect)
+                (done or self._perform)(shown)
             self._in_flight -= 1
             if self._in_flight < BATCHES_IN_FLIGHT_MAX:
                 self.mailbox.poke()
@@ -235,10 +237,10 @@ class NodeLoop(Generic[S]):
         self.world.revoke(reason)
         self._feed.close(reason)
         left = self.mailbox.drain()
-        waiting = [done for batch in (*self._to_keep, *self._to_show) for done, _ in batch.answers]
-        waiting.extend(work.done for work in left if work.done is not None)
-        for done in waiting:
-            done(EngineClosed(reason))
+        waiting = [done for batch in (*self._to_show, *self._keeping, *self._to_keep) for done, _ in batch.visible]
+        for done in (*waiting, *(work.done for work in left)):
+            if done is not None:
+                done(EngineClosed(reason))
         return True
 
     async def close(self, reason: str = "it was closed") -> None:

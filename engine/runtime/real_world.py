@@ -8,6 +8,7 @@ import asyncio
 import os
 import random
 import secrets
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class RealWorld:
         transports: Mapping[str, Transport],
         open_store: Callable[[Path], Any],
         make_host: Callable[[Path, RealClock], ProcessHost],
-        make_snapshot_maker: Callable[[Path, Store], SnapshotMaker],
+        make_snapshot_maker: Callable[[Path, str, str], SnapshotMaker],
     ) -> None:
         self.node = node
         self.incarnation = incarnation
@@ -70,9 +71,9 @@ class RealWorld:
         self._check()
         return self._make_host(self._folder, self.clock)
 
-    def snapshot_maker(self, store: Store) -> SnapshotMaker:
+    def snapshot_maker(self, store: Store, role: str) -> SnapshotMaker:
         self._check()
-        return self._make_snapshot_maker(self._folder / "journal.db", store)
+        return self._make_snapshot_maker(self._folder / "journal.db", role, self.node)
 
     def call(self, function: Callable[..., Any], arguments: Mapping[str, Any], done: Done) -> None:
         self._check()
@@ -91,7 +92,8 @@ class RealWorld:
         return await asyncio.to_thread(_read, path, size_bytes_max)
 
     def environment(self) -> dict[str, str]:
-        return {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
+        return {**inherited, "UNDERSTUDY_PYTHON": sys.executable}
 
     def revoke(self, reason: str) -> None:
         if self._revoked is None:

@@ -69,7 +69,6 @@ class _Way:
         self._path = (source, target)
         self._items: deque[_Item] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._last_due = 0.0
 
     @property
     def path(self) -> tuple[str, str]:
@@ -120,8 +119,7 @@ class _Way:
 
     def post(self, arrive: Callable[[], None], frames: int = 0) -> None:
         """Put something on its way behind everything before it."""
-        self._last_due = max(self._last_due, self._network.now() + self._network.latency_s())
-        self._items.append(_Item(self._last_due, frames, arrive))
+        self._items.append(_Item(self._network.now() + self._network.latency_s(), frames, arrive))
         self.arm()
 
     def end(self, reason: str) -> None:
@@ -137,13 +135,11 @@ class _Way:
         """Lose everything under way but the first `kept` things."""
         while len(self._items) > kept:
             self._network.counts["frames_dropped"] += self._items.pop().frames
-        self._last_due = self._items[-1].due if self._items else 0.0
 
     def linger(self, span_s: float) -> None:
         """Let everything under way come later."""
         for item in self._items:
             item.due += span_s
-        self._last_due += span_s
 
     def arm(self) -> None:
         """Set the timer for the next thing under way, unless the path is cut."""

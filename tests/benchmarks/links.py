@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.base.ids import START, Cursor
-from engine.base.tasks import TaskScope
 from engine.base.wire import Accepted, Identity, Raw, WireRecord, encode_message
 from engine.ports import Clock, Transport
 from engine.runtime.link import Link
@@ -145,10 +144,8 @@ async def measure(batch: int, seconds: float, *, with_records: bool) -> dict[str
 
 async def main(seconds: float) -> list[dict[str, Any]]:
     """Measure every batch size, with and without records."""
-    scope = TaskScope("benchmark", lambda _: None)
-    rows = [await measure(batch, seconds, with_records=with_records) for with_records in (False, True) for batch in BATCHES]
-    await scope.close()
-    return rows
+    modes = [(batch, with_records) for with_records in (False, True) for batch in BATCHES]
+    return [await measure(batch, seconds, with_records=with_records) for batch, with_records in modes]
 
 
 if __name__ == "__main__":

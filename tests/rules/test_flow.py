@@ -1,7 +1,7 @@
 """The order's way through all instructions, at controller and agents, without a loop. Tests: engine/rules/flow.py"""
 
 import pytest
-from support.pure import PureCluster
+from tests.support.pure import PureCluster
 
 from engine.jobs.shell import ShellJob
 from engine.model.expression import Expression, Template

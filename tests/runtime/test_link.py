@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from engine.base.ids import START, Cursor
-from engine.base.problem import Problem, problem
+from engine.base.problem import EngineClosed, Problem, problem
 from engine.base.tasks import TaskScope
 from engine.base.wire import CommandReply, encode_message
+from engine.ports import Transport
 from engine.runtime.link import LinkClosed, LinkLost, LinkState
 from tests.runtime.linked import Lower, Upper, Wires, accepted, end, outcome, pair, pass_ms, until, virtual
 
@@ -355,6 +356,41 @@ async def test_closing_tells_those_who_wait() -> None:
     with pytest.raises(LinkLost):
         await upper.link.request(b"\x01")
     await scope.close()
+
+
+@pytest.mark.parametrize("part", ["transport", "new_id", "jitter"])
+@virtual
+async def test_a_revoked_world_ends_the_link_quietly(part: str) -> None:
+    def revoked(*_: object) -> None:
+        raise EngineClosed("as planted")
+
+    _, lower, upper = await pair("memory")
+    upper.link.start()
+    await upper.link.until_coupled()
+    setattr(upper.link._world, part, revoked)
+    asking = TaskScope("asking", upper.failures.append)
+    unknown = asking.start(outcome(upper.link.request(b"\x01")), "request")
+    upper.link.drop(Problem("Test", "dropped by the test"))
+    assert isinstance(await unknown, LinkLost)
+    await pass_ms(60_000)
+    assert upper.link.state is LinkState.DOWN
+    assert upper.link.statistics()["sessions"] == 1
+    await asking.close()
+    await end(upper, lower)
+
+
+@virtual
+async def test_a_url_that_names_nothing_is_a_problem_not_a_failure() -> None:
+    def nothing(url: str) -> tuple[Transport, str]:
+        raise ValueError(f"{url} names no transport")
+
+    _, lower, upper = await pair("memory")
+    upper.link._world.transport = nothing  # type: ignore[method-assign]
+    upper.link.start()
+    await until(lambda: upper.link.statistics()["attempts"] == 3)
+    assert upper.link.problem is not None
+    assert "names no transport" in upper.link.problem.sentence
+    await end(upper, lower)
 
 
 @virtual

@@ -56,10 +56,10 @@ async def trouble(wires: Wires, upper: Upper, rng: Random) -> None:
             upper.link.drop(Problem("Test", "dropped by the test"))
 
 
-async def life(scheme: str, seed: int, plant: Plant) -> tuple[list[bytes], list[bytes]]:
+async def life(scheme: str, seed: int, plant: Plant, weather: Weather = ROUGH) -> tuple[list[bytes], list[bytes]]:
     """Owe commands under trouble until all are seen; returns what was owed and what was done."""
     rng = Random(seed)
-    wires = Wires(scheme, ROUGH, seed)
+    wires = Wires(scheme, weather, seed)
     lower = Lower(wires.of("lower"), url=wires.url("lower"))
     upper = Upper(wires.of("upper"), url=wires.url("lower"), seed=seed)
     upper.delay_ms = lambda: rng.choice([0, 0, 20, 2_000])
@@ -129,6 +129,13 @@ def test_without_this_part_of_the_law_commands_are_done_twice(plant: Plant) -> N
             assert set(done) == set(owed)
             return
     pytest.fail("no seed found the planted fault")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_even_a_transport_that_loses_repeats_and_swaps_frames_does_no_harm(seed: int) -> None:
+    weather = Weather(datagram_loss_rate=0.02, datagram_repeat_rate=0.02, datagram_swap_rate=0.02)
+    owed, done = run(life("sim", seed, nothing, weather), seed=seed)
+    assert done == owed
 
 
 def test_the_same_seed_gives_the_same_history() -> None:

@@ -1,6 +1,6 @@
 """What a link may hold: queries, commands and records unanswered, the backlog, and what happens at each bound.
 
-Tests: engine/runtime/command_stream.py
+Tests: engine/runtime/queries.py
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import pytest
 
 import engine.runtime.command_stream
 import engine.runtime.line
-import engine.runtime.link
+import engine.runtime.queries
 from engine.base.problem import Refused
 from engine.base.tasks import TaskScope
 from engine.base.wire import encode_message
@@ -56,7 +56,7 @@ async def test_too_many_waiting_queries_are_refused() -> None:
     upper.link.start()
     await upper.link.until_coupled()
     scope = TaskScope("asking", lambda _: None)
-    bound = engine.runtime.link.QUERIES_WAITING_MAX + engine.runtime.line.QUERIES_UNANSWERED_MAX
+    bound = engine.runtime.queries.QUERIES_WAITING_MAX + engine.runtime.line.QUERIES_UNANSWERED_MAX
     asking = [scope.start(upper.link.ask(b"\x01"), str(number)) for number in range(bound // 2)]
     await pass_ms(10)
     asking += [scope.start(upper.link.ask(b"\x01"), str(number)) for number in range(bound - bound // 2)]

@@ -1,7 +1,7 @@
 """What a session admits, answers and holds back, against a peer whose every byte is in the test's hands."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -18,6 +18,7 @@ from engine.base.wire import (
     Raw,
     Records,
     Replies,
+    WireRecord,
     decode_message,
     encode_message,
 )
@@ -221,6 +222,50 @@ async def test_replies_are_not_starved_by_records_nor_records_by_replies() -> No
     kinds = [type(await peer.receive()) for _ in range(30)]
     assert {Records, Replies} <= set(kinds[5:20])
     await end(lower)
+
+
+@virtual
+async def test_what_waits_for_room_in_the_mailbox_is_dropped_when_a_newer_session_opens() -> None:
+    wires = Wires("memory")
+    taken: list[int] = []
+    room = asyncio.Event()
+
+    async def wait_for_room() -> None:
+        await room.wait()
+
+    def deliver(session: Session, number: int, raw: Raw, reply: Callable[[bytes], None]) -> Awaitable[None]:
+        taken.append(number)
+        return wait_for_room()
+
+    lower = await Lower(wires.of("lower"), url=wires.url("lower"), deliver=deliver).open()
+    peer, newer = await Peer(wires).dial(), await Peer(wires).dial()
+    await peer.welcome()
+    await peer.send(Commands(1, (ONE,) * 5))
+    await until(lambda: taken == [1])
+    await newer.welcome(session="newer")
+    room.set()
+    await until(lambda: lower.ended != [])
+    assert taken == [1]
+    await end(lower)
+
+
+class _Woken:
+    def wake(self) -> None:
+        pass
+
+
+async def test_replies_and_records_take_turns() -> None:
+    session = Session(hello(cursor=START), _Woken())  # type: ignore[arg-type]
+    session.admit_commands(Commands(1, (ONE,) * 1_000))
+    session.admit_commands(Commands(1_001, (ONE,) * 1_000))
+    for number in range(1, 2_001):
+        session.reply(number, encode_message(accepted(number)))
+    scope = TaskScope("pump", lambda _: None)
+    scope.start(session.offer([WireRecord(index, 1, bytes(200_000)) for index in range(1, 5)]), "offer")
+    await asyncio.sleep(0)
+    pulled = [type(decode_message(message)) for message in iter(session.pull, None)]
+    assert pulled == [Replies, Records, Replies, Records, Records, Records]
+    await scope.close()
 
 
 @virtual

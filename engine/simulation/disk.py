@@ -1,0 +1,113 @@
+"""A node's simulated disk: how long an fsync takes, how it fails, and what a power cut leaves. Floor 10.
+
+* It outlives the incarnations of its node; the store on it is the journal's own `MemoryStore`.
+* A crash loses a part of what was not fsynced, at a record's border; what survives unasked is no fault, so the rest of
+  the tail may be there although nobody was told.
+* `on_durable` sees each record once it is durable, also one that survived a crash without an fsync.
+"""
+
+import asyncio
+import errno
+from collections.abc import Callable
+from random import Random
+
+import msgspec
+
+from engine.journal.memory import Image, MemoryDisk, MemoryStore
+from engine.ports import Record
+
+TORN_RECORDS_MAX = 20  # of the first write that is lost, so many records may be there all the same
+
+
+class DiskPace(msgspec.Struct, frozen=True):
+    """How a disk behaves by itself. Rates are probabilities per fsync."""
+
+    fsync_ms_min: float = 0.3
+    fsync_ms_max: float = 3.0
+    slow_rate: float = 0.0  # fsyncs that take up to slow_ms_max longer
+    slow_ms_max: float = 500.0
+    fault_rate: float = 0.0  # fsyncs that fail with EIO, which ends the node
+    full_rate: float = 0.0  # that fail with ENOSPC
+
+
+QUICK = DiskPace()
+
+
+class SimDisk(MemoryDisk):
+    """The disk of one node."""
+
+    def __init__(self, random: Random, pace: DiskPace = QUICK, on_durable: Callable[[list[Record]], None] | None = None) -> None:
+        super().__init__()
+        self.random = random
+        self.pace = pace  # may be replaced at any time
+        self.fails_with = 0  # an errno for the next fsync, once
+        names = "fsyncs faults crashes lost_writes kept_writes torn_writes replaced".split()
+        self.counts = dict.fromkeys(names, 0)
+        self._on_durable = on_durable
+        self._told = 0  # index up to which on_durable was told
+
+    @property
+    def image(self) -> Image:
+        """What is durable now."""
+        return self._durable
+
+    def open(self, name: str, check: Callable[[str], None] = lambda _: None) -> MemoryStore:
+        """Open the journal for a new incarnation, whose `check` refuses an fsync it must not ask for."""
+
+        async def fsync() -> None:
+            check("fsync")
+            await self._fsync()
+
+        store = MemoryStore(self, fsync, name)
+        self._tell()
+        return store
+
+    async def _fsync(self) -> None:
+        pace, draw = self.pace, self.random.random
+        self.counts["fsyncs"] += 1
+        span_ms = self.random.uniform(pace.fsync_ms_min, pace.fsync_ms_max)
+        if pace.slow_rate and draw() < pace.slow_rate:
+            span_ms += self.random.uniform(0, pace.slow_ms_max)
+        await asyncio.sleep(span_ms / 1_000)
+        number, self.fails_with = self.fails_with, 0
+        if not number and pace.fault_rate and draw() < pace.fault_rate:
+            number = errno.EIO
+        if not number and pace.full_rate and draw() < pace.full_rate:
+            number = errno.ENOSPC
+        if number:
+            self.counts["faults"] += 1
+            raise OSError(number, {errno.ENOSPC: "no space left on device"}.get(number, "input/output error"))
+
+    def harden(self, upto: int) -> None:
+        super().harden(upto)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._on_durable is None:
+            return
+        image = self._durable
+        fresh = image.records[max(0, self._told - image.base.index) :]
+        self._told = max(self._told, image.tip.index)
+        if fresh:
+            self._on_durable(fresh)
+
+    def lose_power(self) -> None:
+        """Keep a part of what was not fsynced, as the seed says; every store open on this disk is refused."""
+        count = self.volatile
+        keep = self.random.randint(0, count)
+        torn = self.random.randint(0, TORN_RECORDS_MAX) if keep < count and self.random.random() < 0.5 else 0
+        before = self._durable.tip.index
+        self.crash(keep, torn)
+        self.counts["crashes"] += 1
+        self.counts["kept_writes"] += keep
+        self.counts["lost_writes"] += count - keep
+        self.counts["torn_writes"] += bool(torn and self._durable.tip.index > before)
+        self._tell()
+
+    def replace(self) -> None:
+        """Put an empty disk in its place: everything is lost."""
+        self.crash()
+        self._durable, self._written = Image(), Image()
+        self._hardened = 0
+        self._told = 0
+        self.counts["replaced"] += 1
