@@ -13,6 +13,7 @@ from engine.base.problem import EngineClosed, Problem, problem
 from engine.base.wire import Hello, Identity, Raw
 from engine.journal.feed import Diverged, Feed, TooOld
 from engine.model.effect import LinksChanged, TellSubagent, WakeAt
+from engine.model.language import UNREADABLE
 from engine.ports import Replication, Store, World
 from engine.rules.agent import AgentMachine, ControllerAcknowledged
 from engine.rules.agent_state import AgentState
@@ -21,7 +22,9 @@ from engine.runtime.node_loop import NodeLoop, open_node
 from engine.runtime.reception import Reception, Respond
 from engine.runtime.session import Session
 
-NotAController = problem("NotAController", "Node {node} of role {role} is no controller; an agent obeys its controller only.")
+NotAController = problem(
+    "NotAController", "Node {node} of role {role} is no controller; an agent obeys its controller only."
+)
 OrderUnreadable = problem("OrderUnreadable", "A command of the controller can not be read: {fault}.")
 AgentOverloaded = problem("AgentOverloaded", "Agent {agent} has {length} commands before it; try again later.")
 
@@ -31,7 +34,9 @@ class Agent:
 
     role = "agent"
 
-    def __init__(self, world: World, machine: AgentMachine, cluster: str, on_closed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, world: World, machine: AgentMachine, cluster: str, on_closed: Callable[[BaseException], None]
+    ) -> None:
         self.world = world
         self.machine = machine
         self.identity = Identity(cluster, self.role, world.node, world.incarnation)
@@ -95,7 +100,7 @@ class Agent:
     def _deliver(self, session: Session, _number: int, raw: Raw, reply: Respond) -> None:
         try:
             command = self.machine.language.decode_to_agent(raw)
-        except Exception as error:
+        except UNREADABLE as error:
             reply(encode(OrderUnreadable(fault=str(error))))
             return
 

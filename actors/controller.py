@@ -15,6 +15,7 @@ from engine.base.wire import Hello, Identity, Raw, WireRecord
 from engine.journal.feed import Diverged, Feed, TooOld
 from engine.model.command import AttachOrder, AttachWorkflow, ToAgent
 from engine.model.effect import LinksChanged, TellAgent, WakeAt
+from engine.model.language import UNREADABLE
 from engine.model.query import AnyQuery
 from engine.model.workflow import WorkflowId
 from engine.ports import Replication, Store, World
@@ -45,7 +46,9 @@ class Controller:
 
     role = "controller"
 
-    def __init__(self, world: World, machine: ControllerMachine, cluster: str, on_closed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, world: World, machine: ControllerMachine, cluster: str, on_closed: Callable[[BaseException], None]
+    ) -> None:
         self.world = world
         self.machine = machine
         self.identity = Identity(cluster, self.role, world.node, world.incarnation)
@@ -98,7 +101,7 @@ class Controller:
     def _deliver(self, session: Session, _number: int, raw: Raw, reply: Respond) -> None:
         try:
             command = self.machine.language.decode_command(raw)
-        except Exception as error:
+        except UNREADABLE as error:
             reply(encode(CommandUnreadable(fault=str(error))))
             return
 
@@ -114,7 +117,7 @@ class Controller:
     def _ask(self, session: Session, _number: int, raw: Raw, answer: Respond) -> None:
         try:
             query = self._decode_query(raw)
-        except Exception as error:
+        except UNREADABLE as error:
             answer(self._encode(CommandUnreadable(fault=str(error))))
             return
 
@@ -247,5 +250,3 @@ class _LateFeed:
 
 def _admit(hello: Hello) -> Problem | None:
     return None if hello.role == "client" else NotAClient(node=hello.node, role=hello.role)
-
-

@@ -13,7 +13,7 @@ from engine.base.codec import encode
 from engine.base.ids import Cursor, attempt_folder, parse_attempt_key
 from engine.base.limits import RESULT_BYTES_MAX
 from engine.base.log import logger
-from engine.base.problem import Problem, problem
+from engine.base.problem import EngineClosed, Problem, problem
 from engine.base.tasks import TaskScope
 from engine.base.wire import Accepted, Hello, Identity, Raw
 from engine.jobs.process import ProcessJob
@@ -21,7 +21,7 @@ from engine.jobs.python import CallableFault, PythonJob, find_callable, is_async
 from engine.jobs.results import ResultFault, parse_results
 from engine.model.command import KillAttempt, ReportEnded, ReportStarted
 from engine.model.job import Start
-from engine.model.language import Language
+from engine.model.language import UNREADABLE, Language
 from engine.model.outcome import SUCCEEDED, Outcome, OutcomeKind, cut, failed, unknown
 from engine.ports import ProcessReport, ProcessSpec, World
 from engine.runtime.outbox import Outbox
@@ -62,7 +62,9 @@ class Subagent:
         self._found: dict[str, Callable[..., Any]] = {}
         self._decode = language.decode_to_subagent
         self._host = world.process_host()
-        self._started: dict[str, int] = {}  # attempts of this incarnation and adopted ones → when they were seen to start
+        self._started: dict[
+            str, int
+        ] = {}  # attempts of this incarnation and adopted ones → when they were seen to start
         self._calls: dict[str, asyncio.Task[Any] | None] = {}
         self._on_closed = on_closed
         self._scope = TaskScope(world.node, self._failed)
@@ -99,7 +101,7 @@ class Subagent:
     def _deliver(self, session: Session, _number: int, raw: Raw, reply: Respond) -> None:
         try:
             command = self._decode(raw)
-        except Exception as error:
+        except UNREADABLE as error:
             reply(encode(StartUnreadable(fault=str(error))))
             return
         if not session.live:
@@ -116,7 +118,7 @@ class Subagent:
         if isinstance(job, ProcessJob):
             try:
                 self._host.start(self._spec(start, job))
-            except Exception as error:
+            except (EngineClosed, ValueError) as error:
                 self._ended(start.key, failed(f"it could not be started: {error}"))
         elif isinstance(job, PythonJob):
             self._call(start, job)
@@ -229,7 +231,7 @@ class Subagent:
                 self._ended(start.key, Outcome(OutcomeKind.TIMED_OUT, None, "it ran longer than its timeout"))
             else:
                 self._returned(start.key, None, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a person's callable raises is its failure
             self._returned(start.key, None, error)
 
     def _returned(self, key: str, value: Any, error: BaseException | None) -> None:
@@ -285,5 +287,3 @@ def _process_outcome(report: ProcessReport) -> Outcome:
 
 def _admit(hello: Hello) -> Problem | None:
     return None if hello.role == "director" else NotADirector(node=hello.node, role=hello.role)
-
-

@@ -10,11 +10,11 @@ from actors.agent import Agent
 from actors.controller import Controller
 from actors.director import Director
 from actors.subagent import Subagent
-from engine.base.ids import AgentId
+from engine.base.ids import AgentId, Cursor
 from engine.journal.feed import Feed
 from engine.language import standard_language
 from engine.model.language import Language
-from engine.ports import World
+from engine.ports import Store, World
 from engine.rules.agent import AgentMachine
 from engine.rules.controller import ControllerMachine
 from engine.runtime.alone import Alone
@@ -35,6 +35,11 @@ class AgentNode:
         await self.agent.close(reason)
 
 
+def feed_of(store: Store) -> Feed:
+    """Return the feed of a recovered store: alone, everything durable may be seen."""
+    return Feed(store, Cursor(store.tip.index, store.tip.epoch))
+
+
 async def boot_controller(
     world: World, url: str, cluster: str, on_closed: OnClosed, language: Language | None = None
 ) -> Controller:
@@ -42,7 +47,7 @@ async def boot_controller(
     controller = Controller(world, ControllerMachine(language or standard_language()), cluster, on_closed)
     store = await world.open_store()
     try:
-        await controller.start(store, Feed(store), Alone(), url)
+        await controller.start(store, feed_of(store), Alone(), url)
     except BaseException:
         await store.close()
         raise
@@ -57,7 +62,7 @@ async def boot_agent(
     agent = Agent(world, machine, cluster, on_closed)
     store = await world.open_store()
     try:
-        loop = await agent.recover(store, Feed(store), Alone())
+        loop = await agent.recover(store, feed_of(store), Alone())
         director = Director(world, machine, loop, cluster)
         await agent.start(url, director.tell, director.relink)
     except BaseException:

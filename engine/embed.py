@@ -189,13 +189,13 @@ class Engine:
         workflow: str | Workflow,
         variables: Mapping[str, Value] | None = None,
         *,
-        id: str | None = None,
+        order_id: str | None = None,
         scheduled_ms: int = 0,
         priority: int = 0,
     ) -> OrderHandle:
         """Add an order and return once it is durable. A Workflow is deployed first. Raises Refused, EngineClosed.
 
-        Choose `id` yourself where the same call may happen twice: the second time nothing is added.
+        Choose `order_id` yourself where the same call may happen twice: the second time nothing is added.
         """
         version = None
         if isinstance(workflow, Workflow):
@@ -205,9 +205,9 @@ class Engine:
         given = dict(variables or {})
         if fault := value_fault(given):
             raise Refused(Problem("NotKeepable", f"The order's variables can not be kept: {fault}."))
-        order_id = id or f"{name}-{self._new_id()}"
-        await self.client.command(AddOrder(order_id, name, given, version or None, scheduled_ms, priority))
-        return OrderHandle(self, order_id)
+        chosen = order_id or f"{name}-{self._new_id()}"
+        await self.client.command(AddOrder(chosen, name, given, version or None, scheduled_ms, priority))
+        return OrderHandle(self, chosen)
 
     async def add_orders(self, orders: Sequence[AddOrder]) -> list[OrderHandle]:
         """Add orders, all or none."""
@@ -226,5 +226,3 @@ class Engine:
         if self._place is None:
             raise EngineClosed(self._closed or "it was never opened")
         return self._place.new_id()
-
-

@@ -19,9 +19,7 @@ def standard_language() -> Language:
     return make_language()
 
 
-def make_language(
-    instructions: Iterable[type[Instruction]] = (), jobs: Iterable[type[Job]] = ()
-) -> Language:
+def make_language(instructions: Iterable[type[Instruction]] = (), jobs: Iterable[type[Job]] = ()) -> Language:
     """Return the standard language with further leaves; raises ValueError when two share a keyword."""
     return Language(
         Registry(Instruction, [*leaves_of(engine.rules.instructions, Instruction), *instructions]),

@@ -317,7 +317,10 @@ class World(Protocol):
         """A maker of snapshots of this node's store; the role tells which machine replays it."""
 
     def call(
-        self, function: Callable[..., Any], arguments: Mapping[str, Any], done: Callable[[Any, BaseException | None], None]
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, Any],
+        done: Callable[[Any, BaseException | None], None],
     ) -> None:
         """Run somebody's blocking function apart from the loop; `done(result, error)` is called in the loop, once."""
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from engine.jobs.guard_host import GuardHost
-from engine.journal.lock import StateLock
+from engine.journal.lock import lock_directory
 from engine.journal.snapshots import ProcessSnapshotMaker
 from engine.journal.sqlite_store import open_sqlite_store
 from engine.ports import SnapshotMaker, Store
@@ -24,7 +24,7 @@ class RealPlace:
         """Take the folder; raises StoreFault with a sentence when it can not be had."""
         self.state = state.absolute()
         self.clock = RealClock()
-        self._lock = StateLock.take(self.state)
+        self._lock = lock_directory(str(self.state))
         self._transports = {"memory": MemoryTransport(MemoryHub())}
         self._client = self.world("place")
 

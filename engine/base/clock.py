@@ -16,7 +16,7 @@ _SPAN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 def parse_span(text: str) -> int:
     """Read a span such as `90s`, `1h 30m`, `500ms` into milliseconds; raises ValueError with a sentence."""
     position, total_ms = 0, 0.0
-    for match in iter(lambda: _SPAN.match(text, position), None):
+    while match := _SPAN.match(text, position):
         total_ms += float(match[1]) * _UNITS_MS[match[2]]
         position = match.end()
     if position == 0 or text[position:].strip():

@@ -28,7 +28,7 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 class EventId(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
-    """The address of an event: the record's index and the event's place in it, both counted from the journal's start."""
+    """The address of an event: the index of its record, and its place in that record, from 0."""
 
     index: int
     place: int

@@ -56,5 +56,3 @@ def _kept(state: Path | None, text: str) -> Path | None:
 def _one_line(text: str) -> str:
     line = " ".join(text.split())[:300]
     return line if line.endswith((".", "!", "?")) else f"{line}."
-
-

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -47,7 +47,7 @@ class RunLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = _encode(fields_of(record)) + b"\n"
-        except Exception:  # whatever somebody's object does when it is written as text
+        except Exception:  # noqa: BLE001 - whatever somebody's object does when it is written as text
             line = _encode({"level": record.levelname, "event": "a record that can not be written"}) + b"\n"
         if self._path is not None:
             self._write(line)
@@ -74,8 +74,8 @@ class RunLog(logging.Handler):
                 self._file = None
                 self._path.replace(self._path.with_name(f"{LOG_FILE}.1"))
                 self._begin(self._path)
-            os.write(self._file, line)
-            self._size_bytes += len(line)
+            if self._file is not None:
+                self._size_bytes += os.write(self._file, line)
 
 
 class DebugLog(logging.StreamHandler[Any]):
@@ -112,7 +112,7 @@ class Logging:
         self._level = logging.DEBUG if debug else logging.INFO
         self._before = logging.WARNING
 
-    def __enter__(self) -> "Logging":
+    def __enter__(self) -> Self:
         top = logging.getLogger()
         self._before = top.level
         top.setLevel(self._level)

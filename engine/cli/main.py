@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError as error:
         face.cut(error)
         code = ExitCode.FINISHED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the outermost frame: nobody above could say it better
         from engine.cli.crash import report_crash
 
         report_crash(face, error)
@@ -96,7 +96,7 @@ def _ended(face: Face, arguments: Sequence[str] | None) -> ExitCode:
     try:
         answer: Any = root.main(args=None if arguments is None else [*arguments], obj=face, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as asked:
-        face.err(asked.ctx.get_help() if asked.ctx else asked.format_message())
+        face.err(asked.ctx.get_help())
         return ExitCode.USAGE
     except click.ClickException as error:
         context = getattr(error, "ctx", None)

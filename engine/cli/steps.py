@@ -24,6 +24,7 @@ from engine.rules.instructions.sleep import Sleep
 RUNNING = "running"
 SLEEPING = "sleeping"
 DONE = "done"  # a sleep that was slept
+SLEEP_CAUSE = "sleeping"  # of a waiting that is a sleep, not the delay before a retry's round that begins with one
 OPEN = (RUNNING, SLEEPING)
 
 MOVING = (OrderState.FRESH, OrderState.READY, OrderState.WAITING, OrderState.EXPECTING, OrderState.PROCESSING)
@@ -87,27 +88,26 @@ class StepTable:
         self.strands: dict[OrderId, Strand] = {root: self.root}
 
     def apply(self, event: Event, index: int) -> Strand | None:
-        """Change the table by an event of the record `index`; returns the strand it is about, None if it is not ours."""
+        """Change the table by an event of the record `index`; return the strand it is about, None if not ours."""
         order: OrderId | None = getattr(event, "order", None)
         strand = None if order is None else self.strands.get(order)
-        rule = _RULES.get(type(event))
         if strand is None:
             return None
         if isinstance(event, events.OrderAdded):
-            strand.added = index
-        if rule is not None:
+            strand = self._begin(event, index)
+        elif (rule := _RULES.get(type(event))) is not None:
             rule(self, strand, event)
         return strand
 
     def seed(self, orders: Iterable[Order]) -> None:
-        """Begin in the middle: take the state of the root and its branches, parents first; what they did is not known."""
+        """Begin in the middle: take the states of the root and its branches, parents first; their steps are unknown."""
         for order in orders:
             parent = None if order.parent is None else self.strands.get(order.parent)
             if order.id != self.root.order:
                 if parent is None:
                     continue
-                fork = parent.steps[-1] if parent.steps and parent.steps[-1].kind == "fork" else self._fork(parent)
-                fork.strands.append(self._branch(parent, order.id, order.branch, {}))
+                fork = parent.steps[-1] if parent.steps and parent.steps[-1].kind == "fork" else self.begin_fork(parent)
+                fork.strands.append(self.begin_branch(parent, order.id, order.branch, {}))
             self._seed(self.strands[order.id], order)
 
     def walk(self) -> Iterator[Strand]:
@@ -159,9 +159,42 @@ class StepTable:
         step = self.instruction(position)
         if step is None:
             return "end"
-        return step.job if isinstance(step, Execute) else f"sleep {step.sleep}" if isinstance(step, Sleep) else step.keyword
+        if isinstance(step, Execute):
+            return step.job
+        return f"sleep {step.sleep}" if isinstance(step, Sleep) else str(step.keyword)
+
+    def begin_fork(self, strand: Strand, at_ms: int = 0) -> Step:
+        """Append the step of a fork, without branches yet."""
+        label = self.label(strand.position)
+        step = Step(
+            kind="fork", label=label, order=strand.order, position=strand.position, state=RUNNING, started_ms=at_ms
+        )
+        strand.steps.append(step)
+        return step
+
+    def begin_branch(
+        self, parent: Strand, order: OrderId, name: str, variables: dict[str, Any], at_ms: int = 0
+    ) -> Strand:
+        """Make a branch's strand and return it; from now on it is the one with this order id."""
+        shown = ", ".join(f"{key}={_short(value)}" for key, value in variables.items())
+        strand = self.strands[order] = Strand(
+            order=order,
+            added=parent.added,
+            title=f"{name} ({shown})" if shown else name,
+            path=f"{parent.path}/{name}" if parent.path else name,
+            state=OrderState.READY,
+            started_ms=at_ms,
+            attempt=parent.attempt,
+        )
+        return strand
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _begin(self, event: events.OrderAdded, index: int) -> Strand:
+        """Begin the table anew: an id may be used again once its order was deleted."""
+        self.root = Strand(order=event.order, added=index, started_ms=event.at_ms, until_ms=event.scheduled_ms)
+        self.strands = {event.order: self.root}
+        return self.root
 
     def _present(self) -> Iterator[Strand]:
         """Yield the root and the branches of forks that have not joined."""
@@ -186,27 +219,6 @@ class StepTable:
 
     def _joins_failed(self, strand: Strand) -> bool:
         return bool(getattr(self.instruction(strand.position), "join_if_failed", True))
-
-    def _fork(self, strand: Strand, at_ms: int = 0) -> Step:
-        label = self.label(strand.position)
-        step = Step(
-            kind="fork", label=label, order=strand.order, position=strand.position, state=RUNNING, started_ms=at_ms
-        )
-        strand.steps.append(step)
-        return step
-
-    def _branch(self, parent: Strand, order: OrderId, name: str, variables: dict[str, Any], at_ms: int = 0) -> Strand:
-        shown = ", ".join(f"{key}={_short(value)}" for key, value in variables.items())
-        strand = self.strands[order] = Strand(
-            order=order,
-            added=parent.added,
-            title=f"{name} ({shown})" if shown else name,
-            path=f"{parent.path}/{name}" if parent.path else name,
-            state=OrderState.READY,
-            started_ms=at_ms,
-            attempt=parent.attempt,
-        )
-        return strand
 
     def _seed(self, strand: Strand, order: Order) -> None:
         strand.added, strand.position, strand.state, strand.mark = order.added, order.position, order.state, order.mark
@@ -273,10 +285,6 @@ def _awake(strand: Strand, at_ms: int) -> None:
         strand.steps[-1].ended_ms = at_ms
 
 
-def _added(_table: StepTable, strand: Strand, event: events.OrderAdded) -> None:
-    strand.started_ms, strand.until_ms = event.at_ms, event.scheduled_ms
-
-
 def _ready(_table: StepTable, strand: Strand, event: Any) -> None:
     _settle(strand, OrderState.READY)
 
@@ -289,7 +297,7 @@ def _moved(_table: StepTable, strand: Strand, event: events.OrderMoved) -> None:
 
 def _waiting(table: StepTable, strand: Strand, event: events.OrderWaiting) -> None:
     strand.state, strand.reason, strand.until_ms = OrderState.WAITING, event.cause, event.until_ms
-    if isinstance(table.instruction(strand.position), Sleep):
+    if event.cause == SLEEP_CAUSE and isinstance(table.instruction(strand.position), Sleep):
         label = table.label(strand.position)
         strand.steps.append(
             Step(
@@ -332,9 +340,10 @@ def _held(_table: StepTable, strand: Strand, event: events.OrderHeld) -> None:
 
 def _forked(table: StepTable, strand: Strand, event: events.OrderForked) -> None:
     _settle(strand, OrderState.FORKED)
-    step = table._fork(strand, event.at_ms)
+    step = table.begin_fork(strand, event.at_ms)
     step.strands = [
-        table._branch(strand, branch.order, branch.branch, branch.variables, event.at_ms) for branch in event.branches
+        table.begin_branch(strand, branch.order, branch.branch, branch.variables, event.at_ms)
+        for branch in event.branches
     ]
 
 
@@ -406,7 +415,6 @@ def _over(_table: StepTable, strand: Strand, event: Any) -> None:
 
 
 _RULES: dict[type[Event], Callable[[StepTable, Strand, Any], None]] = {
-    events.OrderAdded: _added,
     events.OrderStarted: _ready,
     events.OrderMoved: _moved,
     events.OrderWaiting: _waiting,

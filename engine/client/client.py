@@ -49,19 +49,18 @@ class Client:
         self._watchers: dict[OrderId, list[asyncio.Future[OrderState]]] = {}
         self._watch_link: Link | None = None
         self._watch_starting: asyncio.Task[None] | None = None
-        self._streams: dict[EventStream, None] = {}
+        self.streams: dict[EventStream, None] = {}
         self._decode = {
             kind: language.decoder(kind | Problem).decode
             for kind in (q.OrderView, q.OrderPage, q.WorkflowPage, q.NodeStatus)
         }
         self._decode_workflow = language.decoder(Workflow).decode
-        self._link = self._make_link()
+        self._link = self.make_link()
 
-    def _make_link(self, **options: Any) -> Link:
+    def make_link(self, **options: Any) -> Link:
+        """Return a further link to the same controller, not yet started."""
         identity = Identity(self._cluster, "client", self._world.new_id())
-        return Link(
-            self._world, self._urls, identity, peer_role="controller", on_failure=self._failed, **options
-        )
+        return Link(self._world, self._urls, identity, peer_role="controller", on_failure=self._failed, **options)
 
     async def open(self) -> None:
         """Dial the controller and wait until commands can be sent."""
@@ -74,7 +73,7 @@ class Client:
         await self._link.close()
         if self._watch_link is not None:
             await self._watch_link.close()
-        for stream in list(self._streams):
+        for stream in list(self.streams):
             await stream.aclose()
 
     def end(self, reason: str) -> None:
@@ -108,9 +107,9 @@ class Client:
         """Return one order; raises Refused when there is none."""
         return await self._ask(q.GetOrder(OrderId(order)), q.OrderView)
 
-    async def orders(self, query: q.ListOrders = q.ListOrders()) -> q.OrderPage:
-        """Return a page of orders."""
-        return await self._ask(query, q.OrderPage)
+    async def orders(self, query: q.ListOrders | None = None) -> q.OrderPage:
+        """Return a page of orders (of all root orders if no query is given)."""
+        return await self._ask(query or q.ListOrders(), q.OrderPage)
 
     async def workflows(self) -> tuple[WorkflowId, ...]:
         """Return the ids of all deployed versions."""
@@ -148,7 +147,7 @@ class Client:
         """Return the controller's events behind a cursor (none given: from now on), as an async iterator."""
         self._check_open()
         stream = EventStream(self, self._tip() if after is None else after)
-        self._streams[stream] = None
+        self.streams[stream] = None
         return stream
 
     def _tip(self) -> Cursor:
@@ -190,7 +189,7 @@ class Client:
                 seen = Cursor(records[-1].index, records[-1].epoch)
                 link.acknowledge(seen)
 
-            link = self._watch_link = self._make_link(cursor=lambda: seen, on_records=on_records)
+            link = self._watch_link = self.make_link(cursor=lambda: seen, on_records=on_records)
             link.start()
         await self._watch_link.until_coupled()
 
@@ -211,7 +210,7 @@ class EventStream(AsyncIterator[Happening]):
         self._news = asyncio.Event()
         self._failure: Problem | None = None
         self._closed = False
-        self._link = client._make_link(cursor=self._cursor, on_records=self._take, on_lost=self._lost)
+        self._link = client.make_link(cursor=self._cursor, on_records=self._take, on_lost=self._lost)
         self._link.start()
 
     def _cursor(self) -> Cursor:
@@ -258,7 +257,7 @@ class EventStream(AsyncIterator[Happening]):
         if not self._closed:
             self._closed = True
             self._news.set()
-            self._client._streams.pop(self, None)
+            self._client.streams.pop(self, None)
             await self._link.close()
 
 

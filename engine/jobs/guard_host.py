@@ -218,6 +218,9 @@ class GuardHost:
                 wire.transport.abort()
                 sentence = f"the guard of {self._state} (process {self._lock_holder()}) does not answer; end it"
                 raise GuardFault(sentence) from error
+            except asyncio.CancelledError:
+                wire.transport.abort()
+                raise
             if wire.parted:
                 raise GuardFault(wire.parted)
             if welcome:

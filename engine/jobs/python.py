@@ -53,7 +53,7 @@ def find_callable(path: str, known: Mapping[str, Callable[..., Any]]) -> Callabl
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Tell whether calling it gives something to await."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def results_of(returned: Any) -> dict[str, Value]:

@@ -12,7 +12,7 @@ class ResultFault(ValueError):
 
 
 def parse_results(raw: bytes) -> dict[str, Value]:
-    """Read a result file: a JSON object, or lines `name=value` (text values; empty lines and `#` lines are passed over).
+    """Read a result file: a JSON object, or lines `name=value` (text; empty lines and `#` lines are passed over).
 
     Raises ResultFault with a sentence.
     """

@@ -11,10 +11,13 @@ import msgspec
 from engine.base.registry import Registry
 from engine.model.command import Command, ToAgent, ToSubagent
 from engine.model.event import AnyEvent
-from engine.model.expression import Expression, Template
+from engine.model.expression import Expression, ExpressionError, Template
 from engine.model.instruction import Instruction
 from engine.model.job import Job
 from engine.model.workflow import Workflow, content_version
+
+# What decoding raises for bytes that are no message of this language.
+UNREADABLE = (msgspec.MsgspecError, ExpressionError, ValueError, RecursionError)
 
 
 class Language:
@@ -61,5 +64,3 @@ def _encode_leaf(value: Any) -> str:
     if isinstance(value, Expression | Template):
         return value.source
     raise NotImplementedError(f"a {type(value).__name__} cannot be encoded")
-
-

@@ -31,11 +31,13 @@ RECORDS_UNACKNOWLEDGED_BYTES_MAX = 16 << 20
 QUERIES_UNANSWERED_MAX = 64  # per session; the others wait
 FEATURE_LEVEL_MIN = 1
 
-ConnectionBroken = problem("ConnectionBroken", "the connection broke: {reason}")
-PeerSilent = problem("PeerSilent", "nothing was heard for {beats} beats of {beat_ms} ms")
-MessageMalformed = problem("MessageMalformed", "the other side sent what is no message of ours: {reason}")
-HandshakeTimedOut = problem("HandshakeTimedOut", "{peer} did not finish the handshake within {limit_ms} ms")
-FeatureTooOld = problem("FeatureTooOld", "{peer} has feature level {level}; the lowest that works here is {lowest}")
+ConnectionBroken = problem("ConnectionBroken", "The connection broke: {reason}.")
+PeerSilent = problem("PeerSilent", "Nothing was heard for {beats} beats of {beat_ms} ms.")
+MessageMalformed = problem("MessageMalformed", "The other side sent what is no message of ours: {reason}.")
+HandshakeTimedOut = problem("HandshakeTimedOut", "The handshake with {peer} did not end within {limit_ms} ms.")
+FeatureTooOld = problem(
+    "FeatureTooOld", "Node {peer} has feature level {level}, the lowest that works here is {lowest}; upgrade it."
+)
 
 
 class Pace(msgspec.Struct, frozen=True):

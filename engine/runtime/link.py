@@ -54,11 +54,11 @@ from engine.runtime.line import (
 )
 from engine.runtime.queries import Queries
 
-WrongPeer = problem("WrongPeer", "{url} is {found}, not {expected}")
-PeerBehind = problem("PeerBehind", "the peer's journal ends at {tip}, before our cursor {cursor}: it lost records")
-NotCoupled = problem("NotCoupled", "the link is not coupled ({state})")
-CouplingAnew = problem("CouplingAnew", "more commands were owed than the backlog holds; coupling anew for the rest")
-LinkClosed = problem("LinkClosed", "this side closed the link")
+WrongPeer = problem("WrongPeer", "At {url} there is {found}, not {expected}; correct the address or the name.")
+PeerBehind = problem("PeerBehind", "The peer's journal ends at {tip}, before our cursor {cursor}: it lost records.")
+NotCoupled = problem("NotCoupled", "The link is not coupled ({state}); wait until it is.")
+CouplingAnew = problem("CouplingAnew", "More commands were owed than the backlog holds; coupling anew for the rest.")
+LinkClosed = problem("LinkClosed", "This side closed the link.")
 
 
 class LinkState(enum.Enum):

@@ -37,8 +37,11 @@ class Publisher(Protocol):
 
 
 class Batch:
-    """The work of one pass of the decide stage. `visible`: answers and effects in the order of their turns, so that a
-    read that says what is owed comes behind the effects of earlier turns, and before those of later ones."""
+    """The work of one pass of the decide stage.
+
+    `visible`: answers and effects in the order of their turns, so that a read that says what is owed comes behind the
+    effects of earlier turns, and before those of later ones.
+    """
 
     __slots__ = ("entries", "index", "marks", "records", "visible")
 

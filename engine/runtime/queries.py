@@ -13,7 +13,9 @@ from engine.runtime.line import BODY_BYTES_MAX, QUERIES_UNANSWERED_MAX
 
 QUERIES_WAITING_MAX = 1_000
 
-TooManyQueries = problem("TooManyQueries", "{waiting} queries are waiting for an answer already; try again later")
+TooManyQueries = problem(
+    "TooManyQueries", "There are {waiting} queries waiting for an answer already; try again later."
+)
 
 
 class Queries:

@@ -50,7 +50,7 @@ class Calls:
             result, error = None, None
             try:
                 result = function(**arguments)
-            except BaseException as raised:
+            except BaseException as raised:  # noqa: BLE001 - it is handed to the caller
                 error = raised
             self._results.append((done, result, error))
             del item, function, arguments, done, result, error

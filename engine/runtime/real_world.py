@@ -6,7 +6,6 @@
 
 import asyncio
 import os
-import random
 import secrets
 import sys
 from collections.abc import Callable, Mapping
@@ -51,7 +50,7 @@ class RealWorld:
         return secrets.token_urlsafe(ID_BYTES)
 
     def jitter(self, span_ms: int) -> int:
-        return random.randrange(span_ms) if span_ms > 0 else 0
+        return secrets.randbelow(span_ms) if span_ms > 0 else 0
 
     def transport(self, url: str) -> tuple[Transport, str]:
         self._check()

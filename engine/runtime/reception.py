@@ -46,13 +46,19 @@ SESSIONS_MAX = 10_000
 HANDSHAKES_MAX = 10_000  # connections that have not shown who they are; more are closed at once
 PEERS_KNOWN_MAX = 20_000  # nodes whose highest incarnation is remembered; the one heard longest ago is forgotten
 
-NotMine = problem("NotMine", "this is cluster {mine}, not {asked}")
-NamesMissing = problem("NamesMissing", "a Hello names role, node and session, each with 1 to {most} characters")
-StaleIncarnation = problem("StaleIncarnation", "{node} was here as incarnation {known}; {found} is an earlier one")
-Superseded = problem("Superseded", "{node} opened a newer session")
-TooManySessions = problem("TooManySessions", "{limit} sessions are open, which is the most")
-ReceptionClosing = problem("ReceptionClosing", "this node is closing")
-NoQueries = problem("NoQueries", "this node answers no queries")
+NotMine = problem("NotMine", "This node belongs to cluster {mine}, not {asked}; correct the address or the cluster.")
+NamesMissing = problem("NamesMissing", "A Hello names role, node and session, each with 1 to {most} characters.")
+StaleIncarnation = problem(
+    "StaleIncarnation", "Node {node} was here as incarnation {known}; {found} is an earlier one."
+)
+Superseded = problem(
+    "Superseded", "Node {node} opened a newer session; if that happens again and again, two nodes have one name."
+)
+TooManySessions = problem(
+    "TooManySessions", "There are {limit} sessions open, which is the most; close some, or try again later."
+)
+ReceptionClosing = problem("ReceptionClosing", "This node is closing.")
+NoQueries = problem("NoQueries", "This node answers no queries.")
 
 Admit = Callable[[Hello], Problem | None]
 Respond = Callable[[bytes], None]

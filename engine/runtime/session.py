@@ -38,8 +38,10 @@ from engine.runtime.line import (
     LineEnded,
 )
 
-NumberMismatch = problem("NumberMismatch", "{what} {found} came where {expected} was due")
-CreditExceeded = problem("CreditExceeded", "more {what} than the {limit} that may wait for an answer")
+NumberMismatch = problem("NumberMismatch", "The other side sent {what} {found} where {expected} was due.")
+CreditExceeded = problem(
+    "CreditExceeded", "The other side sent more {what} than the {limit} that may wait for an answer."
+)
 
 
 class SourceRecord(Protocol):

@@ -76,7 +76,7 @@ class Supervisor(Generic[N]):
             log.warning("node restarts", node=self.name, error=str(error), restarts=self.restarts)
             try:
                 self.node = await self._boot(self._ended.put_nowait)
-            except Exception as failure:
+            except Exception as failure:  # noqa: BLE001 - counted, and raised to the owner in the end
                 self._ended.put_nowait(failure)
 
     def _may_restart(self, error: BaseException) -> bool:

@@ -74,7 +74,7 @@ class Turns(Generic[S]):
         encode = self.machine.encode_event
         try:
             raws = [encode(event) for event in decision]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever an encoder raises is that command's problem
             turn.problem = NotKeepable(fault=str(error))
             return turn
         size_bytes = sum(map(len, raws))

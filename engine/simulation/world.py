@@ -79,11 +79,15 @@ class SimWorld:
 
     def check(self, what: str) -> None:
         """Refuse what a dead incarnation wants to do; raises EngineClosed."""
+        self.check_place(what)
+        if self.revoked is not None:
+            raise EngineClosed(self.revoked)
+
+    def check_place(self, what: str) -> None:
+        """Refuse what is done in this node's name by somebody else, or after its crash; raises EngineClosed."""
         if NODE.get() != self.lane or self._loop.is_crashed(self.lane):
             self._on_breach(f"{self.lane} wants to {what}, called by {NODE.get() or 'the environment'}")
             raise EngineClosed(f"{self.lane} may not {what} here")
-        if self.revoked is not None:
-            raise EngineClosed(self.revoked)
 
     def new_id(self) -> str:
         return urlsafe_b64encode(self._ids.randbytes(ID_BYTES)).rstrip(b"=").decode()
@@ -103,7 +107,7 @@ class SimWorld:
         if self._disk.fails_with:
             number, self._disk.fails_with = self._disk.fails_with, 0
             raise StoreFault(f"The disk of {self.node} failed with errno {number} when it was opened.")
-        return self._disk.open(f"of {self.node}", self.check)
+        return self._disk.open(f"of {self.node}", self.check_place)  # a closing node still writes what it took
 
     def process_host(self) -> SimHost:
         self.check("use processes")

@@ -27,7 +27,11 @@ from engine.base.problem import Problem, Refused, declared_problems, problem
 from engine.model.fields import parse_size
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
@@ -96,18 +100,21 @@ def test_instants_are_written_in_utc() -> None:
     assert instant_text(1_700_000_000_123) == "2023-11-14T22:13:20.123Z"
 
 
-@pytest.mark.parametrize(("text", "name", "variable", "order"), [
-    ("a", True, True, True),
-    ("a-b.c", True, False, True),
-    ("2015", False, False, True),
-    ("o:2015-01-01T00:00#7", False, False, True),
-    ("täglich", False, False, True),
-    ("a|b", False, False, False),
-    ("a/b", False, False, False),
-    ("", False, False, False),
-    ("a\n", False, False, False),
-    ("x" * 251, False, False, False),
-])
+@pytest.mark.parametrize(
+    ("text", "name", "variable", "order"),
+    [
+        ("a", True, True, True),
+        ("a-b.c", True, False, True),
+        ("2015", False, False, True),
+        ("o:2015-01-01T00:00#7", False, False, True),
+        ("täglich", False, False, True),
+        ("a|b", False, False, False),
+        ("a/b", False, False, False),
+        ("", False, False, False),
+        ("a\n", False, False, False),
+        ("x" * 251, False, False, False),
+    ],
+)
 def test_names(text: str, name: bool, variable: bool, order: bool) -> None:
     assert (is_name(text), is_variable(text), is_order_id(text)) == (name, variable, order)
 

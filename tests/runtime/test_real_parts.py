@@ -75,7 +75,11 @@ async def test_a_revoked_world_refuses_everything(tmp_path: Path) -> None:
     with pytest.raises(ConnectionClosed, match="names no transport"):
         world.transport("carrier-pigeon://x")
     world.revoke("it is over")
-    for use in (world.process_host, lambda: world.transport("memory://x"), lambda: world.call(print, {}, lambda *_: None)):
+    for use in (
+        world.process_host,
+        lambda: world.transport("memory://x"),
+        lambda: world.call(print, {}, lambda *_: None),
+    ):
         with pytest.raises(EngineClosed, match="it is over"):
             use()
 

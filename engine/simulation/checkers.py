@@ -1,0 +1,175 @@
+"""Checkers that watch a simulated run while it goes on: S5, S7, S9, S10 of the invariants. Floor 10.
+
+* They believe durable records and the truth about processes only, never what a node thinks of itself.
+* A breach is one sentence that begins with its invariant; nothing is raised here, whoever runs the simulation asks.
+* S4, L3, L4 and L5 are checked when everything is quiet: audit.py.
+"""
+
+from collections.abc import Callable, Iterable
+
+from engine.base.ids import OrderId, parse_attempt_key
+from engine.base.limits import BATCHES_IN_FLIGHT_MAX, COMMANDS_UNANSWERED_MAX, MAILBOX_LENGTH_MAX
+from engine.model import event as events
+from engine.model.event import Event
+from engine.simulation.processes import ProcessGroup
+
+BREACHES_KEPT_MAX = 200
+BATCHES_URGENT_MAX = 4  # urgent work may go beyond the bound of batches, a handful of them
+
+Attempt = tuple[OrderId, int, int]  # order, the index at which it was added, attempt
+
+
+class Breaches(list[str]):
+    """What was found to be wrong, in order, each sentence once."""
+
+    def tell(self, sentence: str) -> None:
+        """Write a breach down."""
+        if len(self) < BREACHES_KEPT_MAX and sentence not in self:
+            self.append(sentence)
+
+
+class _Book:
+    """What the attempts of one order look like, by one journal."""
+
+    __slots__ = ("added", "attempt", "children", "is_running")
+
+    def __init__(self, added: int, attempt: int) -> None:
+        self.added = added
+        self.attempt = attempt
+        self.is_running = False
+        self.children: tuple[OrderId, ...] = ()
+
+
+class AttemptBook:
+    """S5 by the events of one journal: attempts rise by one, each ends once, and only what runs can end."""
+
+    def __init__(self, node: str, tell: Callable[[str], None]) -> None:
+        self.assigned: dict[Attempt, str] = {}  # → subagent
+        self._node = node
+        self._tell = tell
+        self._books: dict[OrderId, _Book] = {}
+
+    def note(self, event: Event, index: int) -> None:
+        """Take in one durable event of record `index`."""
+        if isinstance(event, events.OrderAdded):
+            self._books[event.order] = _Book(index, 0)
+        elif isinstance(event, events.OrderAttached):
+            book = self._books.get(event.order)
+            attempt = event.snapshot.attempt
+            if book is None or (book.added, book.attempt) != (event.snapshot.added, attempt):
+                self._books[event.order] = _Book(event.snapshot.added, attempt)
+        elif isinstance(event, events.OrderEvent):
+            self._of_order(event)
+        elif isinstance(event, events.OrdersDeleted | events.OrdersForgotten):
+            for order in event.orders:
+                self._books.pop(order, None)
+
+    def _of_order(self, event: events.OrderEvent) -> None:
+        book = self._books.get(event.order)
+        if book is None:
+            self._tell(f"S5: {self._node} journals {type(event).__name__} of {event.order}, which it does not have")
+        elif isinstance(event, events.AttemptAssigned):
+            self._assign(book, event)
+        elif isinstance(event, events.AttemptEnded):
+            if not book.is_running or event.attempt != book.attempt:
+                text = f"{event.order}: attempt {event.attempt} ends ({event.outcome.kind})"
+                self._tell(f"S5: {self._node}: {text}, while {self._running(book)}")
+            book.is_running = False
+        elif isinstance(event, events.OrderForked):
+            book.children = tuple(branch.order for branch in event.branches)
+            for child in book.children:
+                self._books[child] = _Book(book.added, book.attempt)
+        elif isinstance(event, events.OrderJoined):
+            children = [self._books.pop(child) for child in book.children if child in self._books]
+            book.attempt = max([book.attempt, *(child.attempt for child in children)])
+            book.children = ()
+        elif isinstance(event, events.OrderBroken):
+            book.is_running = False
+
+    def _assign(self, book: _Book, event: events.AttemptAssigned) -> None:
+        if book.is_running:
+            text = f"{event.order}: attempt {event.attempt} is assigned"
+            self._tell(f"S5: {self._node}: {text}, while {self._running(book)}")
+        if event.attempt != book.attempt + 1:
+            self._tell(f"S5: {self._node}: {event.order}: attempt {event.attempt} follows attempt {book.attempt}")
+        book.attempt, book.is_running = event.attempt, True
+        self.assigned[event.order, book.added, event.attempt] = event.subagent
+
+    def _running(self, book: _Book) -> str:
+        return f"attempt {book.attempt} runs" if book.is_running else f"none runs (the last was {book.attempt})"
+
+
+class Ledger:
+    """Everything durable that the invariants speak of, over all nodes, and the truth about the processes."""
+
+    def __init__(self, controller: str, agent_of: Callable[[str], str | None], breaches: Breaches) -> None:
+        """`agent_of`: subagent → the agent it belongs to."""
+        self.breaches = breaches
+        self._controller = controller
+        self._agent_of = agent_of
+        self._books: dict[str, AttemptBook] = {}
+        self._tips: dict[str, int] = {}  # node → highest durable index ever seen
+        self._promised: dict[str, int] = {}  # node → highest index that somebody outside was shown
+        self._started: dict[Attempt, ProcessGroup] = {}
+        self._latest: dict[tuple[OrderId, int], ProcessGroup] = {}
+
+    def durable(self, node: str, index: int, found: Iterable[Event]) -> None:
+        """Take in a record that is durable on a node."""
+        book = self._book(node)
+        for event in found:
+            book.note(event, index)
+        self._tips[node] = index
+
+    def _book(self, node: str) -> AttemptBook:
+        if node not in self._books:
+            self._books[node] = AttemptBook(node, self.breaches.tell)
+        return self._books[node]
+
+    def shown(self, node: str, index: int, what: str) -> None:
+        """S7: somebody outside was shown a record of a node; it must be durable there by now."""
+        self._promised[node] = max(self._promised.get(node, 0), index)
+        if index > self._tips.get(node, 0):
+            tip = self._tips.get(node, 0)
+            self.breaches.tell(f"S7: {node} shows record {index} ({what}) while its durable log ends at {tip}")
+
+    def lost_power(self, node: str, tip: int) -> None:
+        """S7: after a crash a node's log must still hold everything it has shown."""
+        promised = self._promised.get(node, 0)
+        if tip < promised:
+            self.breaches.tell(f"S7: {node} has lost record {promised}, which it had shown; its log ends at {tip}")
+        if tip < self._tips.get(node, 0):
+            self.breaches.tell(f"S7: {node} has lost durable records: {self._tips[node]} became {tip}")
+
+    # --- processes
+
+    def begun(self, group: ProcessGroup, now_ns: int) -> None:
+        """S5: a process has begun; it must be the only one of its attempt and of its order, and was to be started."""
+        order, added, number = attempt = parse_attempt_key(group.key)
+        agent = self._agent_of(group.machine)
+        if agent is None:
+            self.breaches.tell(f"S5: {group.key} runs on {group.machine}, which is no subagent")
+            return
+        chosen = self._book(agent).assigned.get(attempt)
+        if chosen is None:
+            self.breaches.tell(f"S5: {group.key} was started on {group.machine} without a durable AttemptAssigned")
+        elif chosen != group.machine:
+            self.breaches.tell(f"S5: {group.key} was started on {group.machine}, assigned was {chosen}")
+        if (before := self._started.get(attempt)) is not None:
+            self.breaches.tell(f"S5: {group.key} was started twice, on {before.machine} and on {group.machine}")
+        latest = self._latest.get((order, added))
+        if latest is not None and latest.is_running:
+            self.breaches.tell(f"S5: attempt {number} of {order} began while attempt {latest.attempt} was still running")
+        self._started[attempt] = group
+        self._latest[order, added] = group
+
+
+def bound_breaches(node: str, statistics: dict[str, int]) -> Iterable[str]:
+    """S9: yield what is beyond its bound in a node's own statistics."""
+    bounds = {
+        "mailbox": MAILBOX_LENGTH_MAX,
+        "batches_in_flight": BATCHES_IN_FLIGHT_MAX + BATCHES_URGENT_MAX,
+        "unanswered": COMMANDS_UNANSWERED_MAX,
+    }
+    for name, most in bounds.items():
+        if statistics.get(name, 0) > most:
+            yield f"S9: {node}: {name} is {statistics[name]}, the most is {most}"

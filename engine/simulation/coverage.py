@@ -1,0 +1,109 @@
+"""What a batch of simulated runs must have met at least once, else it proves less than it seems to. Floor 10.
+
+* `sometimes` conditions are counted by run, not by occurrence: one wild seed does not cover for a hundred tame ones.
+* Counts of batches that ran in other processes are added up; who asks for a name that is not in the catalogue is told.
+"""
+
+from collections.abc import Iterable, Mapping
+
+CATALOGUE: dict[str, str] = {
+    # crashes at bad moments
+    "crash: job running": "a subagent was crashed while one of its processes ran",
+    "crash: callable running": "a subagent was crashed while a callable ran inside it",
+    "crash: attaching": "controller or agent was crashed between OrderAttaching and OrderAttached",
+    "crash: detached, not acknowledged": "an agent was crashed with detached orders its controller had not acknowledged",
+    "crash: fork under way": "the node that owns a forked order was crashed while its branches ran",
+    "crash: retry waiting": "an agent was crashed while an order waited before another round of a retry",
+    "crash: sleeping": "the owner of a sleeping order was crashed",
+    "crash: order in line": "an agent was crashed while an order stood in line for a slot",
+    "crash: mark owed": "the controller was crashed while it owed an agent a mark or a release",
+    "crash: booting": "a node was crashed before it had finished booting",
+    "crash: reports not acknowledged": "a subagent was crashed with reports its director had not acknowledged",
+    # disks
+    "disk: tail lost": "a crash lost writes that were not fsynced",
+    "disk: tail kept": "a crash kept writes that were not fsynced",
+    "disk: tail torn": "a crash kept the first records of a write and lost the others",
+    "disk: fault": "an fsync failed and ended its node",
+    "disk: snapshot": "a node was recovered from a snapshot and the records behind it",
+    # links
+    "link: session void": "a newer session made undecided commands of the one before void",
+    "link: attach again": "an AttachOrder was owed again in a later session",
+    "link: start again": "a StartAttempt was owed again in a later session",
+    "link: start repeated": "a subagent was asked to start an attempt it had begun before",
+    "link: report repeated": "an agent was told again of an attempt whose end it knew",
+    "link: records to catch up": "a link was coupled after the agent's records of the time without it were adopted",
+    "link: command unanswered": "a client lost its link with a command under way, and sent it again",
+    "link: command repeated": "the controller was sent an order that it had already",
+    "link: peer silent": "a link ended because nothing was heard for three beats",
+    # alone
+    "alone: attempt assigned": "an agent assigned an attempt while the controller was down",
+    "alone: order detached": "an agent gave an order back while the controller was down",
+    "alone: job ended": "a process ended while its subagent was down",
+    # processes
+    "process: adopted": "a subagent adopted a process that an earlier incarnation had started",
+    "process: lost with guard": "a process was lost because its guard was killed",
+    "process: lost with machine": "a process was lost because its machine was restarted",
+    "callable: unknown": "a callable's attempt became unknown because its subagent ended",
+    "lost: held": "an order was held because of a lost attempt",
+    "lost: rerun": "a lost attempt was run again by its job's own rule",
+    "lost: failed": "a lost attempt failed its step by its job's own rule",
+    "lost: released": "a person released a held order",
+    # people
+    "mark: killed running": "an order was killed while an attempt ran",
+    "mark: suspended": "an order was suspended",
+    "mark: cancelled": "an order was cancelled",
+    "join: branch failed": "a fork waited for a person because a branch had failed",
+    # nodes
+    "node: restarted by supervisor": "a node that ended by itself was booted again by its supervisor",
+    "node: paused": "a node was paused for longer than three beats",
+    "clock: jumped back": "a wall clock was set back while an order waited for an instant",
+    "order: two agents": "an order ran on two agents, one after the other",
+}
+
+
+class Coverage:
+    """How many runs met each condition."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.counts: dict[str, int] = {}
+
+    def add(self, met: Iterable[str]) -> None:
+        """Count one run."""
+        self.runs += 1
+        for name in met:
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def merge(self, runs: int, counts: Mapping[str, int]) -> None:
+        """Add what another process counted."""
+        self.runs += runs
+        for name, count in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+
+    def missing(self, wanted: Iterable[str] = CATALOGUE) -> list[str]:
+        """Say which conditions no run met, a sentence each."""
+        return [f"{name}: never {CATALOGUE.get(name, 'met')}" for name in wanted if not self.counts.get(name)]
+
+    def table(self) -> list[str]:
+        """One line for each condition that was met, the rarest first."""
+        ranked = sorted(self.counts.items(), key=lambda one: (one[1], one[0]))
+        return [f"{count:6} of {self.runs}  {name}" for name, count in ranked]
+
+
+class Sometimes:
+    """The conditions one run has met."""
+
+    def __init__(self) -> None:
+        self.met: dict[str, int] = {}
+
+    def __call__(self, name: str, condition: object = True) -> None:
+        """Note that a condition was met, if it was."""
+        if condition:
+            self.met[name] = self.met.get(name, 0) + 1
+
+
+def check_name(name: str) -> str:
+    """Return a catalogue name unchanged; raises KeyError with what there is."""
+    if name not in CATALOGUE:
+        raise KeyError(f"{name!r} is not in the catalogue of engine/simulation/coverage.py")
+    return name
