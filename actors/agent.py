@@ -12,6 +12,7 @@ from engine.base.ids import Cursor
 from engine.base.problem import EngineClosed, Problem, problem
 from engine.base.wire import Hello, Identity, Raw
 from engine.journal.feed import Diverged, Feed, TooOld
+from engine.journal.retention import Hold
 from engine.model.effect import LinksChanged, TellSubagent, WakeAt
 from engine.model.language import UNREADABLE
 from engine.ports import Replication, Store, World
@@ -46,6 +47,7 @@ class Agent:
         self._tell_subagent: Callable[[TellSubagent], None]
         self._relink: Callable[[LinksChanged], None]
         self.reception: Reception
+        self._controller_has = 0
 
     async def recover(self, store: Store, feed: Feed, replication: Replication) -> NodeLoop[AgentState]:
         """Recover the state; raises StoreFault."""
@@ -77,6 +79,7 @@ class Agent:
             admit=_admit,
             on_failure=self.loop.fail,
             on_ack=self._acknowledged,
+            on_opened=self._opened,
             settle=self._settle,
             source=self.feed,
             refusals=(Diverged, TooOld),
@@ -113,7 +116,16 @@ class Agent:
         except MailboxFull:
             reply(encode(AgentOverloaded(agent=self.world.node, length=len(self.loop.mailbox))))
 
+    def holds(self) -> list[Hold]:
+        """Return what the controller has read: the journal is kept from there on, within bounds."""
+        return [Hold("controller", self._controller_has)]
+
+    def _opened(self, session: Session) -> None:
+        if session.cursor is not None:
+            self._controller_has = session.cursor.index
+
     def _acknowledged(self, _session: Session, cursor: Cursor) -> None:
+        self._controller_has = cursor.index
         if self.loop.closed_reason is None and self.loop.state.detached:
             self.loop.mailbox.put(Work(ControllerAcknowledged(cursor.index)), bounded=False)
 

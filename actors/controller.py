@@ -189,7 +189,7 @@ class Controller:
         def on_records(records: list[WireRecord]) -> None:
             last = Cursor(records[-1].index, records[-1].epoch)
             command = AgentReported(agent, tuple(record.events for record in records))
-            self._post(Work(command, mark=(stream, last), done=lambda _: link.acknowledge(last)))
+            self._post(Work(command, mark=(stream, last), done=lambda answer: self._acknowledge(link, last, answer)))
 
         def owed() -> None:
             session = link.session
@@ -219,6 +219,11 @@ class Controller:
             on_refused=lambda refused: None,
         )
         link.start()
+
+    def _acknowledge(self, link: Link, cursor: Cursor, answer: Any) -> None:
+        """Tell the agent what is durable here; when the node has ended instead, nothing is known to be."""
+        if not isinstance(answer, EngineClosed):
+            link.acknowledge(cursor)
 
     def _couple(self, entry: AgentLink, link: Link, session: str, commands: Any) -> None:
         if isinstance(commands, EngineClosed) or session != link.session:

@@ -64,9 +64,8 @@ class Director:
         def on_records(records: list[WireRecord]) -> None:
             last = Cursor(records[-1].index, records[-1].epoch)
             reports = tuple(report for record in records for report in _decode_reports(record.events))
-            session = link.session
             command = SubagentReported(subagent, reports)
-            self._post(Work(command, done=lambda _: self._acknowledge(link, session, last)))
+            self._post(Work(command, done=lambda answer: self._acknowledge(link, last, answer)))
 
         def owed() -> None:
             session = link.session
@@ -98,8 +97,8 @@ class Director:
         self.links[subagent] = (url, link)
         link.start()
 
-    def _acknowledge(self, link: Link, session: str, cursor: Cursor) -> None:
-        if session == link.session:
+    def _acknowledge(self, link: Link, cursor: Cursor, answer: Any) -> None:
+        if not isinstance(answer, EngineClosed):
             link.acknowledge(cursor)
 
     def _couple(self, link: Link, session: str, commands: Any) -> None:

@@ -3,7 +3,7 @@
 * The same functions boot nodes in the real world and in a simulated one; what differs is the World they are given.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from actors.agent import Agent
@@ -12,12 +12,15 @@ from actors.director import Director
 from actors.subagent import Subagent
 from engine.base.ids import AgentId, Cursor
 from engine.journal.feed import Feed
+from engine.journal.retention import Hold
 from engine.language import standard_language
 from engine.model.language import Language
 from engine.ports import Store, World
 from engine.rules.agent import AgentMachine
 from engine.rules.controller import ControllerMachine
 from engine.runtime.alone import Alone
+from engine.runtime.keeper import SNAPSHOT_EVERY_RECORDS, Keeper
+from engine.runtime.node_loop import NodeLoop
 
 OnClosed = Callable[[BaseException], None]
 
@@ -40,14 +43,44 @@ def feed_of(store: Store) -> Feed:
     return Feed(store, Cursor(store.tip.index, store.tip.epoch))
 
 
+def keep(
+    world: World,
+    role: str,
+    store: Store,
+    feed: Feed,
+    loop: NodeLoop[Any],
+    holds: Callable[[], Sequence[Hold]],
+    every_records: int,
+) -> None:
+    """Let a node's journal be kept: snapshots and trimming, beside its loop."""
+    keeper = Keeper(
+        store=store,
+        maker=world.snapshot_maker(store, role),
+        feed=feed,
+        clock=world.clock,
+        shown=lambda: loop.shown,
+        written_bytes=lambda: loop.kept_bytes,
+        holds=holds,
+        every_records=every_records,
+    )
+    loop.spawn(keeper.run(), "keeper")
+
+
 async def boot_controller(
-    world: World, url: str, cluster: str, on_closed: OnClosed, language: Language | None = None
+    world: World,
+    url: str,
+    cluster: str,
+    on_closed: OnClosed,
+    language: Language | None = None,
+    snapshot_every_records: int = SNAPSHOT_EVERY_RECORDS,
 ) -> Controller:
     """Boot a controller that listens at a url; raises StoreFault."""
     controller = Controller(world, ControllerMachine(language or standard_language()), cluster, on_closed)
     store = await world.open_store()
     try:
-        await controller.start(store, feed_of(store), Alone(), url)
+        feed = feed_of(store)
+        await controller.start(store, feed, Alone(), url)
+        keep(world, controller.role, store, feed, controller.loop, list, snapshot_every_records)
     except BaseException:
         await store.close()
         raise
@@ -55,16 +88,23 @@ async def boot_controller(
 
 
 async def boot_agent(
-    world: World, url: str, cluster: str, on_closed: OnClosed, language: Language | None = None
+    world: World,
+    url: str,
+    cluster: str,
+    on_closed: OnClosed,
+    language: Language | None = None,
+    snapshot_every_records: int = SNAPSHOT_EVERY_RECORDS,
 ) -> AgentNode:
     """Boot an agent with its director; raises StoreFault."""
     machine = AgentMachine(language or standard_language(), AgentId(world.node))
     agent = Agent(world, machine, cluster, on_closed)
     store = await world.open_store()
     try:
-        loop = await agent.recover(store, feed_of(store), Alone())
+        feed = feed_of(store)
+        loop = await agent.recover(store, feed, Alone())
         director = Director(world, machine, loop, cluster)
         await agent.start(url, director.tell, director.relink)
+        keep(world, agent.role, store, feed, loop, agent.holds, snapshot_every_records)
     except BaseException:
         await store.close()
         raise

@@ -15,6 +15,7 @@ from engine.base.ids import AgentId, Cursor, SubagentId
 from engine.base.problem import EngineClosed, Problem, Refused
 from engine.boot import boot_agent, boot_controller, boot_subagent
 from engine.client.client import Client, EventStream
+from engine.documents.builder import callables_of
 from engine.language import standard_language
 from engine.model.item import AgentItem, SubagentItem
 from engine.model.job import OnLost
@@ -30,6 +31,7 @@ from engine.rules.commands.deploy_workflow import DeployWorkflow
 from engine.rules.commands.release_attempt import ReleaseAttempt
 from engine.rules.commands.resume_order import ResumeOrder
 from engine.rules.commands.suspend_order import SuspendOrder
+from engine.runtime.keeper import SNAPSHOT_EVERY_RECORDS
 from engine.runtime.supervisor import Supervisor
 
 CLUSTER = "embedded"
@@ -102,6 +104,7 @@ class Engine:
         agents: Sequence[str] = ("local",),
         callables: Mapping[str, Callable[..., Any]] | None = None,
         parallel_max: int = 200,
+        snapshot_every_records: int = SNAPSHOT_EVERY_RECORDS,
     ) -> None:
         """`agents`: their names, each with one subagent. `callables`: functions that jobs may call by a plain name."""
         self.state = Path(state)
@@ -109,6 +112,7 @@ class Engine:
         self._agents = tuple(agents)
         self._callables = dict(callables or {})
         self._parallel_max = parallel_max
+        self._snapshot_every_records = snapshot_every_records
         self._language = standard_language()
         self._place: RealPlace | None = None
         self._supervisors: list[Supervisor[Any]] = []
@@ -133,11 +137,15 @@ class Engine:
             raise
 
     async def _boot(self, place: RealPlace) -> None:
-        await self._supervise("controller", place, partial(boot_controller, url="memory://controller"))
+        every = self._snapshot_every_records
+        await self._supervise(
+            "controller", place, partial(boot_controller, url="memory://controller", snapshot_every_records=every)
+        )
         for name in self._agents:
             subagent = partial(boot_subagent, url=f"memory://subagent-{name}", callables=self._callables)
             await self._supervise(f"subagent-{name}", place, subagent)
-            await self._supervise(name, place, partial(boot_agent, url=f"memory://agent-{name}"), f"agent-{name}")
+            agent_boot = partial(boot_agent, url=f"memory://agent-{name}", snapshot_every_records=every)
+            await self._supervise(name, place, agent_boot, f"agent-{name}")
         self.client = Client(place.world("client"), ("memory://controller",), CLUSTER, self._language)
         await self.client.open()
         for name in self._agents:
@@ -179,8 +187,8 @@ class Engine:
 
     async def deploy(self, workflow: Workflow) -> WorkflowId:
         """Make a workflow known; the same content again is harmless. Raises Refused."""
+        self._callables.update(callables_of(workflow))
         versioned = self._language.versioned(workflow)
-        self._callables.update(getattr(workflow, "callables", {}))
         await self.client.command(DeployWorkflow(versioned))
         return versioned.id
 

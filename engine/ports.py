@@ -209,6 +209,9 @@ class Transport(Protocol):
     async def connect(self, address: str) -> Connection:
         """Open a connection; raises ConnectionClosed with the reason when there is nobody."""
 
+    def revoke(self, reason: str) -> None:
+        """End this incarnation's connections and listeners, at once and for good."""
+
 
 # --- processes ------------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ class RealPlace:
         self.state = state.absolute()
         self.clock = RealClock()
         self._lock = lock_directory(str(self.state))
-        self._transports = {"memory": MemoryTransport(MemoryHub())}
+        self._hub = MemoryHub()
         self._client = self.world("place")
 
     def node_world(self, node: str, folder: str) -> RealWorld:
@@ -46,7 +46,7 @@ class RealPlace:
             node,
             folder,
             incarnation=incarnation,
-            transports=self._transports,
+            transports={"memory": MemoryTransport(self._hub, node)},
             open_store=_open_store,
             make_host=GuardHost,
             make_snapshot_maker=_snapshot_maker,
@@ -63,7 +63,7 @@ async def _open_store(path: Path) -> Store:
 
 
 def _snapshot_maker(path: Path, role: str, node: str) -> SnapshotMaker:
-    def argv(upto: int, out: str) -> list[str]:
+    def argv(out: str, upto: int) -> list[str]:
         return [sys.executable, "-m", "engine.snapshot", role, node, str(path), str(upto), out]
 
-    return ProcessSnapshotMaker(argv)
+    return ProcessSnapshotMaker(argv, str(path.with_suffix(".snapshot")))

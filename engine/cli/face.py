@@ -20,34 +20,35 @@ class Face:
         self.state: Path | None = None  # the state directory, once it is ours: a place for logs and crash files
         self.is_cut = False  # nothing more reaches standard output
         self.fault = ""
-        for stream in (sys.stdout, sys.stderr):
+        self._out, self._err = sys.stdout, sys.stderr  # these very ones: others may be put in their place later
+        for stream in (self._out, self._err):
             with contextlib.suppress(AttributeError, ValueError):
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
     def out(self, text: str = "") -> None:
         """Write a line to standard output."""
-        if self.is_cut or sys.stdout is None:
+        if self.is_cut or self._out is None:
             return
         try:
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+            self._out.write(text + "\n")
+            self._out.flush()
         except (OSError, ValueError) as error:  # ValueError: the stream was closed under us
             self.cut(error)
 
     def err(self, text: str = "") -> None:
         """Write a line to standard error; where that is gone too, nobody is left to tell."""
-        if sys.stderr is None:
+        if self._err is None:
             return
         try:
-            sys.stderr.write(text + "\n")
-            sys.stderr.flush()
+            self._err.write(text + "\n")
+            self._err.flush()
         except (OSError, ValueError):
-            silence(sys.stderr)
+            silence(self._err)
 
     def cut(self, error: OSError | ValueError) -> None:
         """Take note that standard output is gone."""
         self.is_cut = True
-        silence(sys.stdout)
+        silence(self._out)
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             self.fault = f"Standard output can not be written: {error.strerror or error}."
             self.err(self.fault)
@@ -55,7 +56,7 @@ class Face:
     @property
     def is_terminal(self) -> bool:
         """Tell whether standard output is a terminal that can be drawn on."""
-        stream = sys.stdout
+        stream = self._out
         return stream is not None and stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 

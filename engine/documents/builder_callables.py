@@ -15,7 +15,7 @@ import msgspec
 from engine.jobs.python import PythonJob
 from engine.model.workflow import Workflow
 
-CALLABLES = "_callables"  # in the workflow's own dict, which is no part of its value
+CALLABLES = "callables"  # in the own dict of the workflow, which is no part of its value
 
 
 class LocalName(str):

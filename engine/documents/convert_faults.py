@@ -91,11 +91,10 @@ class Faults:
 
     def add_expression(self, scalar: Scalar, path: Path, error: ExpressionError) -> None:
         """Keep a fault inside an expression, at its own place in the document where that is certain."""
-        mark = self.source.column_in(scalar, error.column)
-        sentence = f"The expression can not be read: {bounded(error.message)}."
-        if mark is None and len(error.source) > 1:
-            sentence = f"The expression can not be read: {bounded(str(error))}."
-        self.add(mark or scalar.mark, path, sentence)
+        is_text = error.source == scalar.value
+        mark = self.source.column_in(scalar, error.column) if is_text else scalar.mark
+        message = error.message if mark else str(error)
+        self.add(mark or scalar.mark, path, f"The expression can not be read: {bounded(message)}.")
 
     def stop(self) -> NoReturn:
         """Raise all faults."""
@@ -149,9 +148,10 @@ def same_scalar(word: str, value: ScalarValue) -> bool:
 
 
 def sentence_of(text: str) -> str:
-    """Make a sentence of an error's text: bounded, on one line, with a capital and a full stop."""
+    """Make a sentence of an error's text: bounded, on one line, with a capital (names keep theirs) and a full stop."""
     text = bounded(text).rstrip(".")
-    return f"{text[:1].upper()}{text[1:]}."
+    start = text[:1].upper() if text.partition(" ")[0].isalpha() else text[:1]
+    return f"{start}{text[1:]}."
 
 
 def bounded(text: str) -> str:

@@ -254,7 +254,7 @@ def wanted(form: Form) -> str:
         case Many():
             return "a list"
         case Fixed(items=items):
-            return f"a list of {len(items)}"
+            return f"a list of {len(items)} values"
         case Named() | Record():
             return "a mapping"
         case Maybe(item=item) | Bounded(item=item):

@@ -124,7 +124,7 @@ class Steps(Values):
         if keyword is None:
             return BAD
         shape = self.shapes.step(keyword)
-        title = f"a {keyword} step"
+        title = f"{'an' if keyword[0] in 'aeiou' else 'a'} {keyword} step"
         definition, kind = None, None
         if shape.job is not None:
             definition = self._defined(keyword, node, path)

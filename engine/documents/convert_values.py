@@ -128,9 +128,7 @@ class Values:
             return self.refuse(form, node, path)
         if isinstance(form, Fixed):
             if len(node.value) != len(form.items):
-                return self.bad(
-                    node.mark, path, f"This must be {wanted(form)}, and there are {len(node.value)} values in it."
-                )
+                return self.bad(node.mark, path, f"This must be {wanted(form)}, not of {len(node.value)}.")
             forms: tuple[Form, ...] = form.items
         else:
             forms = (form.item,) * len(node.value)

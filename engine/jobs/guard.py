@@ -284,16 +284,17 @@ class Guard:
                 if job:
                     job.gone, job.code, job.gone_ms = True, code, wall_ms()
                     touched.append(job)
-        if not buried:
+        if not buried and now < self.sweep_ms:
             return
-        strays = {pid: (born, self.claim(pid)) for pid in self.orphans() if (born := stat(pid)[3])}
-        keepers = {owner for _, owner in strays.values()}
+        strays = {pid: (self.claim(pid), stat(pid)[3]) for pid in self.orphans()}
+        unsure = not all(born for _, born in strays.values())  # one died just now, and may have left others to us
+        keepers = {owner for owner, _ in strays.values()}
         for job in touched:
-            if job not in keepers and not send_group(job.pid, 0):
+            if not (unsure or job in keepers or send_group(job.pid, 0)):
                 self.end(job, "ended", job.sentence)
             elif job.phase == RUNNING:
                 self.kill(job, now, 0)
-        for pid, (born, owner) in strays.items():
+        for pid, (owner, born) in strays.items():
             if not owner and all(born < job.ticks for job in self.sessions.values()):
                 os.kill(pid, signal.SIGKILL)  # nobody's who is still running
 
@@ -332,7 +333,7 @@ class Guard:
         trees, self.sweep_ms = self.trees(), NEVER_MS
         for job in list(self.dying):
             tree, final = trees.get(job, []), now >= job.kill_ms
-            if job.gone and (not tree or now >= job.give_up_ms):
+            if job.gone and (now >= job.give_up_ms or (job.adopted and not tree)):
                 left = f"some of its processes could not be ended: {[pid for pid, *_ in tree[:9]]}" if tree else ""
                 kind, sentence = (
                     ("lost", "nobody saw how it ended: its guard was killed")

@@ -34,10 +34,14 @@ class CallableFault(Exception):
 
 
 def find_callable(path: str, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    """Return the callable a path names: one registered with the engine, or `module:function`; raises CallableFault."""
+    """Return the callable a path names: one registered with the engine, or `module:function`; raises CallableFault.
+
+    A name with `#` was given to a function object; after a restart it is looked for where it was defined, since its
+    program may not have registered it again before its order goes on.
+    """
     if path in known:
         return known[path]
-    module_name, colon, name = path.partition(":")
+    module_name, colon, name = path.partition("#")[0].partition(":")
     if not colon or not module_name or not name:
         raise CallableFault(f"{path!r} does not name a callable; write module:function")
     try:
@@ -45,7 +49,8 @@ def find_callable(path: str, known: Mapping[str, Callable[..., Any]]) -> Callabl
         for part in name.split("."):
             found = getattr(found, part)
     except Exception as error:
-        raise CallableFault(f"{path!r} can not be imported: {type(error).__name__}: {error}") from error
+        remedy = "; give it to the engine as callables={…}" if "#" in path else ""
+        raise CallableFault(f"{path!r} can not be imported: {type(error).__name__}: {error}{remedy}") from error
     if not callable(found):
         raise CallableFault(f"{path!r} is a {type(found).__name__}, which can not be called")
     return found  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@
 
 import sqlite3
 from contextlib import closing
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from engine.journal.faults import is_damage
@@ -17,6 +17,8 @@ from engine.ports import Record, Snapshot, StoreFault, Tip
 
 REPLAY_BYTES_MAX = 8 << 20
 PIECE_SHIFT = 32  # key of a snapshot's piece = serial << 32 | place
+
+Access = Literal["read-only", "shared", "immutable"]
 
 _RECORDS = "SELECT number, epoch, events, marks, hash FROM record WHERE number >= ? ORDER BY number LIMIT ?"
 _LOG = "SELECT base_number, base_epoch, base_hash, floor, snapshot FROM log WHERE one = 1"
@@ -58,9 +60,14 @@ class Loaded(NamedTuple):
     serial: int  # the highest serial in use, waste included
 
 
-def connect_reader(path: str, *, immutable: bool = False) -> sqlite3.Connection:
-    """Open a file that exists, for reading only. `immutable` promises that nobody writes to it and touches nothing."""
-    address = f"file:{quote(path)}?mode=ro" + ("&immutable=1" if immutable else "")
+def connect_reader(path: str, access: Access = "read-only") -> sqlite3.Connection:
+    """Open a file that exists, for reading only.
+
+    Beyond that, `shared` does not write to the index beside the write-ahead log either (there must be one), and
+    `immutable` reads the file alone: for one without a write-ahead log and without anybody who writes to it.
+    """
+    options = {"read-only": "", "shared": "&readonly_shm=1", "immutable": "&immutable=1"}[access]
+    address = f"file:{quote(path)}?mode=ro{options}"
     connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=5.0)
     try:
         connection.execute("PRAGMA query_only = ON")

@@ -23,13 +23,16 @@ from engine.model.order import Mark, Order, OrderState
 from engine.model.outcome import unknown
 from engine.model.position import following
 from engine.rules.agent_state import AgentSnapshot, AgentState, agent_state_of
-from engine.rules.director import SubagentState
-from engine.rules.node_machine import NodeMachine, apply_common, touched_orders, wake_effects
+from engine.rules.director import SubagentState, may_end_with
+from engine.rules.instructions.job import limit_key
 from engine.rules.marks import mark_events
+from engine.rules.node_machine import NodeMachine, apply_shared, touched_orders, unsettled_orders, wake_effects
 from engine.rules.order import descendants, drop
 from engine.rules.state import View
 
-UnknownWorkflowHere = problem("UnknownWorkflowHere", "Agent {agent} was given order {order} of workflow {workflow}, which it was never sent.")
+UnknownWorkflowHere = problem(
+    "UnknownWorkflowHere", "Agent {agent} was given order {order} of workflow {workflow}, which it was never sent."
+)
 NotHeld = problem("NotHeld", "Order {order} is not held for attempt {attempt}; look at it again before you release it.")
 
 FENCE_EPOCH_BITS = 32
@@ -145,9 +148,7 @@ class AgentMachine(NodeMachine[AgentState]):
     def _subagent_up(self, state: AgentState, command: SubagentUp, now_ms: int) -> list[Event]:
         if command.subagent not in state.subagents:
             return []
-        found: list[Event] = [
-            events.SubagentCoupled(now_ms, self.agent, command.subagent, command.incarnation)
-        ]
+        found: list[Event] = [events.SubagentCoupled(now_ms, self.agent, command.subagent, command.incarnation)]
         for order_id in state.slots.by_subagent.get(command.subagent, ()):
             order = state.orders[order_id]
             if order.incarnation != command.incarnation and not state.step_of(order).run.outlives:
@@ -181,27 +182,26 @@ class AgentMachine(NodeMachine[AgentState]):
 
     def apply(self, state: AgentState, event: Event, index: int) -> None:
         """Change the state by one event of the record with this index."""
-        if apply_common(state, event, index):
+        state.lines.left = None
+        if apply_shared(state, event, index):
             if isinstance(event, events.AttemptAssigned):
                 state.turns[bundle_of(state, event)] = event.subagent
             elif isinstance(event, events.OrderDetached | events.OrderBroken):
                 order = state.orders[event.order]
-                if order.parent is None or order.parent not in state.orders:
+                if not state.has_parent_of(order):
                     state.detached[event.order] = index
             return
         _APPLY[type(event)](state, event)
 
     def touched(self, state: AgentState, event: Event) -> Iterable[str]:
-        """Return the orders that may go on: the event's own, its parent, and the heads of the lines."""
+        """Return the orders that may go on: the heads of the lines first, then the event's own order or its parent."""
         if isinstance(event, OrderEvent):
             found = touched_orders(state, event)
-            if type(event) in _FREEING and len(state.lines):
-                return (*found, *state.lines.heads())
-            return found
-        if isinstance(event, events.SubagentCoupled):
-            return tuple(state.lines.heads(state.subagents[event.subagent].item.parallel_max))
-        if isinstance(event, events.ItemChanged):
-            return tuple(state.lines.heads(getattr(event.item, "parallel_max", 1)))
+            return (*heads_of_lines(state, event), *found) if len(state.lines) else found
+        if isinstance(event, events.SubagentCoupled | events.ItemChanged):
+            return state.lines.heads()
+        if isinstance(event, events.EpochBegan):
+            return unsettled_orders(state)
         return ()
 
     def effects(self, state: AgentState, event: Event) -> list[AnyEffect]:
@@ -245,6 +245,19 @@ class AgentMachine(NodeMachine[AgentState]):
 
     def decode_state(self, raw: bytes) -> AgentState:
         return agent_state_of(self._decode_snapshot(raw))
+
+
+def heads_of_lines(state: AgentState, event: OrderEvent) -> list[OrderId]:
+    """Return who stands first in a line and may go on: a place is free now, or somebody has left the line."""
+    lines = state.lines
+    if isinstance(event, events.AttemptEnded):
+        order = state.orders[event.order]
+        job = limit_key(order, state.step_of(order))
+        return [head for head in lines.heads() if may_end_with(state.orders[head].obstacle, job)]
+    if isinstance(event, events.OrderBroken):
+        return lines.heads()
+    head = None if lines.left is None else lines.head(lines.left)
+    return [] if head is None else [head]
 
 
 def links_of(state: AgentState) -> LinksChanged:
@@ -348,16 +361,3 @@ _APPLY: dict[type[Event], Any] = {
     events.SubagentLost: _lost,
     events.OrdersForgotten: _forgotten,
 }
-
-# After these a place is free, or the head of a line has gone without taking one.
-_FREEING = frozenset(
-    {
-        events.AttemptEnded,
-        events.OrderFaulted,
-        events.OrderSuspended,
-        events.OrderCancelled,
-        events.OrderDetached,
-        events.OrderBroken,
-        events.OrderFailed,
-    }
-)

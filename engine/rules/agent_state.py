@@ -12,10 +12,9 @@ from engine.model.item import AgentItem, BundleItem
 from engine.model.obstacle import AnyObstacle, NoSubagent
 from engine.model.order import Order, OrderState
 from engine.model.workflow import Workflow
-from engine.rules.director import ALL, Lines, Slots, SubagentState, choose, limit_obstacle, line_of
+from engine.rules.director import ALL, Lines, Need, Slots, SubagentState, choose, is_scarcity, limit_obstacle
 from engine.rules.instructions.job import Execute, limit_key
 from engine.rules.state import NodeState
-
 
 
 class AgentSnapshot(msgspec.Struct, array_like=True):
@@ -47,9 +46,16 @@ class AgentState(NodeState):
         self.slots = Slots()
         self.lines = Lines()
 
-    def choose(self, bundle: BundleId | None, limit_key: str, limit: int | None) -> SubagentId | AnyObstacle:
-        """Return the subagent for an attempt, or why there is none."""
+    def choose(
+        self, order: Order, bundle: BundleId | None, limit_key: str, limit: int | None
+    ) -> SubagentId | AnyObstacle:
+        """Return the subagent for an attempt, or why there is none: who stands in line before it, goes before it."""
         assert self.agent is not None
+        ahead = self.lines.ahead_of(order.id, need_of(bundle, limit_key, limit), order.priority)
+        if ahead is not None:
+            obstacle = self.orders[ahead].obstacle
+            assert obstacle is not None, f"order {ahead} stands in line without an obstacle"
+            return obstacle
         agent_limit = None if self.item is None else self.item.parallel_max
         reached = limit_obstacle(self.agent, self.slots, limit_key, limit, agent_limit)
         if reached is not None:
@@ -81,15 +87,17 @@ class AgentState(NodeState):
         super().restated(order, before)
 
     def stand_in_line(self, order: Order) -> None:
-        """Put an expecting order into the line of its obstacle."""
-        line = line_of(order.obstacle)
-        if line is None:
-            self.lines.leave(order.id)
+        """Put an expecting order into its line, if a free place ends its waiting."""
+        if is_scarcity(order.obstacle):
+            step = self.step_of(order)
+            self.lines.join(order.id, need_of(step.bundle, limit_key(order, step), step.limit), order.priority)
         else:
-            self.lines.join(order.id, line, order.priority)
+            self.lines.leave(order.id)
 
     def dropped(self, order: Order) -> None:
         super().dropped(order)
+        if order.subagent is not None:
+            self.slots.release(order.id, order.subagent, limit_key(order, self.step_of(order)))
         self.lines.leave(order.id)
         self.detached.pop(order.id, None)
 
@@ -108,6 +116,11 @@ class AgentState(NodeState):
             lines=list(self.lines),
             item=self.item,
         )
+
+
+def need_of(bundle: BundleId | None, limit_key: str, limit: int | None) -> Need:
+    """Return what an order needs to go on, the same for all who stand in one line."""
+    return ("" if limit is None else limit_key, limit, bundle or "")
 
 
 def agent_state_of(snapshot: AgentSnapshot) -> AgentState:

@@ -15,7 +15,7 @@ from engine.rules.statement import ANYWHERE, CONTROLLER, agents_of
 
 
 def place_of_branches(workflow: Workflow, step: Instruction) -> AgentId | None:
-    """Return where to fork: at the one agent that all branches need, so that it runs them alone, else the controller."""
+    """Return where to fork: at the one agent that all branches need, which runs them alone; else the controller."""
     cached: dict[int, AgentId | None] = workflow.__dict__.setdefault("_fork_places", {})
     if id(step) not in cached:
         places = agents_of(workflow, tuple(inner for _, block in step.blocks() for inner in block))

@@ -12,18 +12,17 @@ from typing import Any
 
 import msgspec
 
-from engine.base.codec import Raw, unpack
-from engine.base.ids import AgentId, OrderId
+from engine.base.ids import AgentId
 from engine.base.limits import ORDERS_TERMINATED_KEPT_MAX
 from engine.base.problem import Problem
 from engine.model import event as events
-from engine.model.command import AttachItems, AttachOrder, OrderCommand, ToAgent
+from engine.model.command import AttachItems, AttachOrder, MarkOrder, ReleaseHeld, ToAgent
 from engine.model.effect import AnyEffect, LinksChanged, TellAgent
 from engine.model.event import Event, OrderEvent
 from engine.model.item import AgentItem, SubagentItem
 from engine.model.language import Language
-from engine.model.order import OrderState
-from engine.rules.operator_command import OperatorCommand
+from engine.model.order import Attachment, OrderState
+from engine.rules.adoption import Adopted, Adoption
 from engine.rules.controller_state import (
     AgentEntry,
     ControllerSnapshot,
@@ -31,8 +30,9 @@ from engine.rules.controller_state import (
     controller_state_of,
     owed_key,
 )
-from engine.rules.node_machine import NodeMachine, apply_common, touched_orders, wake_effects
-from engine.rules.order import drop
+from engine.rules.node_machine import NodeMachine, apply_shared, touched_orders, unsettled_orders, wake_effects
+from engine.rules.operator_command import OperatorCommand
+from engine.rules.order import apply_order_event, drop
 
 HOUSEKEEPING = ""  # the key under which the controller tidies up after itself
 DELETE_AT_ONCE = 1_000
@@ -67,13 +67,6 @@ class AgentRefused(msgspec.Struct, frozen=True):
     problem: Problem
 
 
-class Adopted(msgspec.Struct, frozen=True):
-    """An agent's event with its bytes, which are stored unchanged."""
-
-    event: Event
-    raw: Raw
-
-
 class ControllerMachine(NodeMachine[ControllerState]):
     """Rules of the controller."""
 
@@ -93,7 +86,7 @@ class ControllerMachine(NodeMachine[ControllerState]):
         if isinstance(command, OperatorCommand):
             return command.decide(state, now_ms)
         if isinstance(command, AgentReported):
-            return self._adopt(state, command)
+            return Adoption(state, command.agent, now_ms).take(self.language, command.records)
         if isinstance(command, AgentUp):
             known = command.agent in state.agents
             return [events.AgentCoupled(now_ms, command.agent, command.incarnation)] if known else []
@@ -112,29 +105,18 @@ class ControllerMachine(NodeMachine[ControllerState]):
             return []
         return [events.OrdersDeleted(now_ms, tuple(islice(state.terminated, DELETE_AT_ONCE)))]
 
-    def _adopt(self, state: ControllerState, command: AgentReported) -> list[Adopted]:
-        adopted: list[Adopted] = []
-        born: dict[OrderId, None] = {}
-        for packed in command.records:
-            for event, raw in zip(self.language.decode_events(packed), unpack(packed), strict=True):
-                if not event.travels:
-                    continue
-                if isinstance(event, OrderEvent):
-                    order = state.orders.get(event.order)
-                    if event.order not in born and (order is None or order.agent != command.agent):
-                        continue
-                    if isinstance(event, events.OrderForked):
-                        born.update(dict.fromkeys(branch.order for branch in event.branches))
-                adopted.append(Adopted(event, raw))
-        return adopted
-
     def _refused(self, state: ControllerState, command: AgentRefused, now_ms: int) -> list[Event]:
+        """What is not refused here stays owed, and is sent again when the agent couples next."""
         refused = command.command
         if isinstance(refused, AttachOrder):
-            return [events.OrderBroken(refused.order.id, now_ms, command.problem)]
-        if isinstance(refused, OrderCommand) and owed_key(refused) in state.agents[command.agent].owed:
-            return [events.OrderCommandDropped(refused.order, now_ms, command.problem)]
-        return []
+            order = state.orders.get(refused.order.id)
+            if order is None or order.agent != command.agent or order.attachment is not Attachment.ATTACHING:
+                return []
+            return [events.OrderBroken(order.id, now_ms, command.problem)]
+        entry = state.agents.get(command.agent)
+        if entry is None or not isinstance(refused, ReleaseHeld) or entry.owed.get(owed_key(refused)) != refused:
+            return []
+        return [events.OrderCommandDropped(refused.order, now_ms, command.problem)]
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -146,9 +128,12 @@ class ControllerMachine(NodeMachine[ControllerState]):
     def apply(self, state: ControllerState, event: Event | Adopted, index: int) -> None:
         """Change the state by one event of the record with this index."""
         fact = event.event if isinstance(event, Adopted) else event
-        if isinstance(fact, OrderEvent) and type(fact) in _CONFIRMING:
+        if isinstance(fact, events.OrderMarked) and fact.agent is not None:
+            _answered(state, fact)
+            return
+        if type(fact) in _CONFIRMING:
             _confirm(state, fact)
-        if not apply_common(state, fact, index):
+        if not apply_shared(state, fact, index):
             rule = _APPLY.get(type(fact))
             if rule is not None:
                 rule(state, fact)
@@ -156,7 +141,7 @@ class ControllerMachine(NodeMachine[ControllerState]):
         if isinstance(fact, events.WorkflowDeployed):
             state.newest[fact.workflow.name] = fact.workflow.id
         elif isinstance(fact, events.OrderCommanded):
-            state.agents[fact.agent].owed[owed_key(fact.command)] = fact.command
+            state.owe(fact.agent, fact.command)
 
     def touched(self, state: ControllerState, event: Event | Adopted) -> Iterable[str]:
         """Return the orders that may go on because of an event, and the housekeeping when it is due."""
@@ -167,7 +152,11 @@ class ControllerMachine(NodeMachine[ControllerState]):
                 return (*found, HOUSEKEEPING)
             return found
         if isinstance(fact, events.ItemChanged) and isinstance(fact.item, AgentItem):
-            return tuple(one.id for one in state.orders.values() if one.state is OrderState.EXPECTING)
+            return tuple(
+                one.id for one in state.orders.values() if one.state is OrderState.EXPECTING and state.owns(one)
+            )
+        if isinstance(fact, events.EpochBegan):
+            return (*unsettled_orders(state), HOUSEKEEPING)
         return ()
 
     def effects(self, state: ControllerState, event: Event | Adopted) -> list[AnyEffect]:
@@ -186,7 +175,10 @@ class ControllerMachine(NodeMachine[ControllerState]):
         return []
 
     def _items_effects(self, state: ControllerState, event: Event) -> list[AnyEffect]:
-        return [TellAgent(agent, AttachItems(state.items_for(agent))) for agent in state.agents]
+        agents = list(state.agents)
+        if isinstance(event, events.ItemChanged):
+            agents = [event.item.id if isinstance(event.item, AgentItem) else event.item.agent]
+        return [TellAgent(agent, AttachItems(state.items_for(agent))) for agent in agents]
 
     def resume(self, state: ControllerState) -> list[AnyEffect]:
         """Return what is owed after recovery: the links and the alarms; agents get theirs when they couple."""
@@ -216,20 +208,33 @@ def links_of(state: ControllerState) -> LinksChanged:
     return LinksChanged({entry.item.id: entry.item.url for entry in state.agents.values()})
 
 
-def _confirm(state: ControllerState, event: OrderEvent) -> None:
+def _answered(state: ControllerState, event: events.OrderMarked) -> None:
+    """Take note of a mark an agent has set; what a person said later counts more, and is owed until it is answered.
+
+    The agent says the mark it was told. If that is not what it was told last, the last may be lost on its way.
+    """
+    order = state.orders[event.order]
+    assert order.agent is not None, f"order {order.id} is at no agent"
+    wanted = MarkOrder(order.id, order.mark)
+    owed = state.agents[order.agent].owed
+    parent = None if order.parent is None else state.orders.get(order.parent)
+    told = parent is None or parent.agent != order.agent  # else the mark may come from the parent's
+    if event.mark is order.mark or (owed_key(wanted) not in owed and not told):
+        owed.pop(owed_key(wanted), None)
+        apply_order_event(state, event, 0)
+    else:
+        owed.setdefault(owed_key(wanted), wanted)
+
+
+def _confirm(state: ControllerState, event: Any) -> None:
     """Strike what an agent owed no longer: its own event shows that the command was carried out or is pointless."""
     order = state.orders.get(event.order)
     if order is None or order.agent is None:
         return
-    owed = state.agents[order.agent].owed
-    if isinstance(event, events.OrderMarked):
-        if event.agent is not None:
-            owed.pop(f"mark {event.order}", None)
-    elif isinstance(event, events.AttemptReleased):
-        owed.pop(f"release {event.order}", None)
+    if isinstance(event, events.AttemptReleased | events.OrderCommandDropped):
+        state.agents[order.agent].owed.pop(f"release {event.order}", None)
     else:
-        owed.pop(f"mark {event.order}", None)
-        owed.pop(f"release {event.order}", None)
+        state.owe_nothing(order)
 
 
 def _began(state: ControllerState, event: events.EpochBegan) -> None:
@@ -281,5 +286,13 @@ _APPLY: dict[type[Event], Any] = {
 }
 
 _CONFIRMING = frozenset(
-    {events.OrderMarked, events.AttemptReleased, events.OrderDetached, events.OrderBroken, events.OrderCommandDropped}
+    {
+        events.AttemptReleased,
+        events.OrderCommandDropped,
+        events.OrderDetached,
+        events.OrderFinished,
+        events.OrderFailed,
+        events.OrderCancelled,
+        events.OrderBroken,
+    }
 )

@@ -66,6 +66,7 @@ class ControllerState(NodeState):
         super().dropped(order)
         self.terminated.pop(order.id, None)
         if order.agent is not None:
+            self.owe_nothing(order)
             self.by_agent[order.agent].pop(order.id, None)
 
     def items_for(self, agent: AgentId) -> tuple[AnyItem, ...]:
@@ -74,6 +75,19 @@ class ControllerState(NodeState):
         found.extend(one for one in self.subagents.values() if one.agent == agent)
         found.extend(one for one in self.bundles.values() if one.agent == agent)
         return tuple(found)
+
+    def owe(self, agent: AgentId, command: OrderCommand) -> None:
+        """Note what an agent must be told until it is confirmed: the newest of an order's marks, and at the end."""
+        owed = self.agents[agent].owed
+        owed.pop(owed_key(command), None)
+        owed[owed_key(command)] = command
+
+    def owe_nothing(self, order: Order) -> None:
+        """Strike all that is owed for an order, because it has ended or come back."""
+        entry = None if order.agent is None else self.agents.get(order.agent)
+        if entry is not None and entry.owed:
+            entry.owed.pop(f"mark {order.id}", None)
+            entry.owed.pop(f"release {order.id}", None)
 
     def attaching(self, agent: AgentId) -> list[Order]:
         """Return the orders promised to an agent that it has not confirmed."""

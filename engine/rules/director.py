@@ -3,10 +3,14 @@
 * Pure, and part of the agent's decision: the choice is the event AttemptAssigned, durable before anything starts.
 * A bundle's highest priority that has a free subagent is taken; equal priorities take turns, beginning behind the
   last one taken. Without a bundle all subagents of the agent take turns.
+* A line is of orders that need the very same, so when its head can not go nobody in it can, and an order keeps its
+  line and its place whatever the obstacle of the moment is. Whoever frees a place wakes heads; a head that has left
+  wakes the next.
 """
 
+from bisect import bisect_left, insort
+from collections import OrderedDict
 from collections.abc import Iterator
-from itertools import islice
 
 import msgspec
 
@@ -21,6 +25,8 @@ from engine.model.obstacle import (
 )
 
 ALL = BundleId("")
+
+Need = tuple[str, int | None, str]  # the job whose limit counts ("" without a limit), the limit, the bundle
 
 
 class SubagentState(msgspec.Struct, array_like=True):
@@ -59,38 +65,81 @@ class Slots:
         return len(self.by_subagent.get(subagent, ()))
 
 
-class Lines:
-    """Orders standing in line, by what they expect; in each line by priority, then first come first served."""
+class Line:
+    """Orders that need the same: by priority, then first come first served."""
+
+    __slots__ = ("priorities", "ranks")
 
     def __init__(self) -> None:
-        self._lines: dict[str, dict[int, dict[OrderId, None]]] = {}
-        self._places: dict[OrderId, tuple[str, int]] = {}
+        self.ranks: dict[int, OrderedDict[OrderId, None]] = {}  # ordered: a plain dict is slow to give its first
+        self.priorities: list[int] = []  # of the ranks, the lowest first
 
-    def join(self, order: OrderId, line: str, priority: int) -> None:
-        """Put an order at the end of a line, leaving another one it stood in."""
-        self.leave(order)
-        self._lines.setdefault(line, {}).setdefault(priority, {})[order] = None
-        self._places[order] = (line, priority)
+    @property
+    def head(self) -> OrderId:
+        """The order that goes first."""
+        return next(iter(self.ranks[self.priorities[-1]]))
+
+
+class Lines:
+    """All lines of an agent."""
+
+    def __init__(self) -> None:
+        self.left: Need | None = None  # the line somebody left by the event that was applied last
+        self._lines: dict[Need, Line] = {}
+        self._places: dict[OrderId, tuple[Need, int, int]] = {}  # order → its line, its priority, its number
+        self._number = 0
+
+    def join(self, order: OrderId, need: Need, priority: int) -> None:
+        """Put an order at the end of a line; one that stands there keeps its place."""
+        known = self._places.get(order)
+        if known is not None:
+            if known[:2] == (need, priority):
+                return
+            self.leave(order)
+        line = self._lines.setdefault(need, Line())
+        rank = line.ranks.get(priority)
+        if rank is None:
+            rank = line.ranks[priority] = OrderedDict()
+            insort(line.priorities, priority)
+        rank[order] = None
+        self._number += 1
+        self._places[order] = (need, priority, self._number)
 
     def leave(self, order: OrderId) -> bool:
         """Take an order out of its line; tell whether it stood in one."""
         place = self._places.pop(order, None)
         if place is None:
             return False
-        line, priority = place
-        ranks = self._lines[line]
-        del ranks[priority][order]
-        if not ranks[priority]:
-            del ranks[priority]
-            if not ranks:
-                del self._lines[line]
+        need, priority, _ = place
+        line = self._lines[need]
+        del line.ranks[priority][order]
+        if not line.ranks[priority]:
+            del line.ranks[priority]
+            del line.priorities[bisect_left(line.priorities, priority)]
+            if not line.ranks:
+                del self._lines[need]
+        self.left = need
         return True
 
-    def heads(self, count: int = 1) -> Iterator[OrderId]:
-        """Yield the first `count` orders of each line."""
-        for ranks in list(self._lines.values()):
-            orders = (order for priority in sorted(ranks, reverse=True) for order in ranks[priority])
-            yield from list(islice(orders, count))
+    def head(self, need: Need) -> OrderId | None:
+        """Return the order that goes first in a line, None when nobody stands there."""
+        line = self._lines.get(need)
+        return None if line is None else line.head
+
+    def ahead_of(self, order: OrderId, need: Need, priority: int) -> OrderId | None:
+        """Return the head of a line if it goes before this order, which stands there or has just come."""
+        line = self._lines.get(need)
+        if line is None:
+            return None
+        head = line.head
+        return None if head == order or line.priorities[-1] < priority else head
+
+    def heads(self) -> list[OrderId]:
+        """Return the head of each line, by priority, then who came first."""
+        found = [line.head for line in self._lines.values()]
+        if len(found) > 1:
+            found.sort(key=lambda one: (-self._places[one][1], self._places[one][2]))
+        return found
 
     def __len__(self) -> int:
         return len(self._places)
@@ -99,15 +148,16 @@ class Lines:
         return iter(self._places)
 
 
-def line_of(obstacle: AnyObstacle | None) -> str | None:
-    """Return the line in which an obstacle makes an order stand, None for what no free slot can end."""
+def is_scarcity(obstacle: AnyObstacle | None) -> bool:
+    """Tell whether an obstacle ends by itself once there is a free place: then its order stands in line."""
+    return isinstance(obstacle, JobLimitReached | AgentLimitReached | NoSubagent | NoFreeSubagent)
+
+
+def may_end_with(obstacle: AnyObstacle | None, job: str) -> bool:
+    """Tell whether the end of an attempt of this job may have ended an obstacle."""
     if isinstance(obstacle, JobLimitReached):
-        return f"job {obstacle.job}"
-    if isinstance(obstacle, NoSubagent | NoFreeSubagent):
-        return f"bundle {obstacle.bundle}"
-    if isinstance(obstacle, AgentLimitReached):
-        return "agent"
-    return None
+        return obstacle.job == job
+    return isinstance(obstacle, AgentLimitReached | NoFreeSubagent)
 
 
 def choose(
@@ -143,9 +193,7 @@ def limit_obstacle(
     return None
 
 
-def _members(
-    subagents: dict[SubagentId, SubagentState], bundle: BundleItem | None
-) -> list[tuple[SubagentId, int]]:
+def _members(subagents: dict[SubagentId, SubagentState], bundle: BundleItem | None) -> list[tuple[SubagentId, int]]:
     if bundle is None:
         return [(subagent, 0) for subagent in subagents]
     return [(subagent, priority) for subagent, priority in bundle.priorities.items() if subagent in subagents]

@@ -8,7 +8,6 @@
 from typing import cast
 
 from engine.base.codec import Value
-
 from engine.model.event import (
     AttemptReleased,
     OrderAttaching,
@@ -92,7 +91,7 @@ def evaluate(view: View, order: Order, template: Template | Expression) -> Value
 
 def ends_here(view: View, order: Order) -> bool:
     """Tell whether this node may end the order: the controller always, an agent a branch whose parent it has."""
-    return view.state.agent is None or (order.parent is not None and order.parent in view.state.orders)
+    return view.state.agent is None or view.state.has_parent_of(order)
 
 
 def detach(view: View, order: Order) -> list[OrderEvent]:

@@ -1,9 +1,7 @@
-"""NodeMachine: what the machines of controller and agent share: codecs, an order's advance, breaking, queries. Floor 3."""
+"""NodeMachine: what the machines of controller and agent share: codecs, advance, breaking, queries. Floor 3."""
 
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
-
-
 
 from engine.base.ids import OrderId
 from engine.base.problem import Problem
@@ -11,7 +9,7 @@ from engine.model import event as events
 from engine.model.effect import AnyEffect, WakeAt
 from engine.model.event import Event, OrderEvent
 from engine.model.language import Language
-from engine.model.order import Order, OrderState
+from engine.model.order import Mark, Order, OrderState
 from engine.rules import queries
 from engine.rules.flow import advance
 from engine.rules.order import apply_order_event
@@ -64,7 +62,7 @@ class NodeMachine(Generic[S]):
         return queries.answer(View(state, now_ms), query)
 
 
-def apply_common(state: NodeState, event: Event, index: int) -> bool:
+def apply_shared(state: NodeState, event: Event, index: int) -> bool:
     """Apply what means the same at every node; tell whether the event was one of these."""
     if isinstance(event, OrderEvent):
         apply_order_event(state, event, index)
@@ -94,10 +92,30 @@ def touched_orders(state: NodeState, event: OrderEvent) -> Iterable[OrderId]:
     return (parent,)
 
 
+def unsettled_orders(state: NodeState) -> list[OrderId]:
+    """Return the orders a new activation must look at: a turn before it may have left them over.
+
+    Those that wait for a time have alarms, those that stand in line are woken by who frees a place.
+    """
+    return [order.id for order in state.orders.values() if state.owns(order) and _is_unsettled(state, order)]
+
+
+def _is_unsettled(state: NodeState, order: Order) -> bool:
+    if order.state is OrderState.READY:
+        return True
+    if order.state is OrderState.FORKED:
+        return state.open_branches.get(order.id) == 0
+    if order.state is OrderState.PROCESSING or order.is_terminal:
+        return False
+    if order.state is OrderState.SUSPENDED:
+        return order.mark is not Mark.SUSPEND
+    if order.state is OrderState.EXPECTING and state.agent is None:
+        return True
+    return order.mark is not Mark.NONE or (order.state is OrderState.FRESH and not order.until_ms)
+
+
 def wake_effects(order: Order | None) -> list[AnyEffect]:
     """Return the alarm an order's waiting needs, if it waits."""
     if order is None or not order.until_ms or order.state not in (OrderState.WAITING, OrderState.FRESH):
         return []
     return [WakeAt(order.id, order.until_ms)]
-
-

@@ -54,10 +54,12 @@ def apply_order_event(state: NodeState, event: events.OrderEvent, index: int) ->
 
 
 def drop(state: NodeState, order_id: OrderId) -> None:
-    """Take an order out of the state; nothing happens when it is not there."""
-    order = state.orders.pop(order_id, None)
+    """Take an order and its branches out of the state; nothing happens when it is not there."""
+    order = state.orders.get(order_id)
     if order is not None:
-        state.dropped(order)
+        for one in descendants(state, order):
+            del state.orders[one.id]
+            state.dropped(one)
 
 
 def descendants(state: NodeState, order: Order) -> list[Order]:

@@ -17,11 +17,14 @@ from engine.model.workflow import Parameter, ParameterType, Workflow
 UnknownParameter = problem(
     "UnknownParameter", "Workflow {workflow} has no parameter {name!r}{hint}; declare it or leave it out."
 )
-MissingParameter = problem("MissingParameter", "Workflow {workflow} needs the parameter {name!r} ({type}), and it was not given.")
+MissingParameter = problem(
+    "MissingParameter", "Workflow {workflow} needs the parameter {name!r} ({type}), and it was not given."
+)
 WrongParameter = problem("WrongParameter", "Parameter {name!r} of workflow {workflow} must be {type}: {fault}.")
 FinalParameter = problem("FinalParameter", "Parameter {name!r} of workflow {workflow} is final; leave it out.")
 VariablesTooLarge = problem(
-    "VariablesTooLarge", "The variables of an order take {size_bytes} bytes; {size_bytes_max} is the most. Pass a file's name instead."
+    "VariablesTooLarge",
+    "The variables of an order take {size_bytes} bytes; {size_bytes_max} is the most. Pass a file's name instead.",
 )
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")

@@ -31,6 +31,11 @@ class NodeState:
             return order.attachment is Attachment.NONE
         return order.attachment is Attachment.ATTACHED
 
+    def has_parent_of(self, order: Order) -> bool:
+        """Tell whether this node decides about the order's parent, so that the branch may end here."""
+        parent = None if order.parent is None else self.orders.get(order.parent)
+        return parent is not None and self.owns(parent)
+
     def knows_agent(self, agent: AgentId) -> bool:
         """Tell whether an order may be given to this agent from here."""
         return agent == self.agent
@@ -39,8 +44,10 @@ class NodeState:
         """Return the incarnation of a subagent as last coupled; 0 where that is not known."""
         return 0
 
-    def choose(self, bundle: BundleId | None, limit_key: str, limit: int | None) -> SubagentId | AnyObstacle:
-        """Return the subagent for an attempt, or why there is none; only an agent can."""
+    def choose(
+        self, order: Order, bundle: BundleId | None, limit_key: str, limit: int | None
+    ) -> SubagentId | AnyObstacle:
+        """Return the subagent for an order's attempt, or why there is none; only an agent can."""
         raise AssertionError(f"{self.node} is no agent and chooses no subagent")
 
     def restated(self, order: Order, before: OrderState | None) -> None:
@@ -56,7 +63,6 @@ class NodeState:
     def dropped(self, order: Order) -> None:
         """Keep indexes right after an order left the state."""
         self.open_branches.pop(order.id, None)
-
 
     def restore(self, orders: Iterable[Order], workflows: Iterable[Workflow]) -> None:
         """Fill a blank state from a snapshot and derive the indexes."""

@@ -5,11 +5,13 @@
 * A snapshot that can not be made is a line in the log and another try later; the node goes on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from engine.base.log import logger
-from engine.ports import SnapshotMaker, Store, StoreFault
+from engine.journal.retention import Bounds, Growth, Hold, Sample, decide_trim
+from engine.journal.snapshots import SnapshotFailed
+from engine.ports import Clock, SnapshotMaker, Store
 
 SNAPSHOT_EVERY_RECORDS = 100_000
 
@@ -28,22 +30,32 @@ class Keeper:
 
     def __init__(
         self,
+        *,
         store: Store,
         maker: SnapshotMaker,
-        shown: Shown,
-        tip: Callable[[], int],
-        trim_upto: Callable[[int], int],
+        feed: Shown,
+        clock: Clock,
+        shown: Callable[[], int],
+        written_bytes: Callable[[], int],
+        holds: Callable[[], Sequence[Hold]],
         every_records: int = SNAPSHOT_EVERY_RECORDS,
+        bounds: Bounds | None = None,
     ) -> None:
-        """`tip`: the highest index that is acknowledged. `trim_upto(snapshot index)`: up to where records may go."""
+        """`shown`: the highest index that is acknowledged; `written_bytes`: appended since the start; `holds`: who must
+        still read what.
+        """
         self.snapshots = 0
         self.failures = 0
         self._store = store
         self._maker = maker
+        self._feed = feed
+        self._clock = clock
         self._shown = shown
-        self._tip = tip
-        self._trim_upto = trim_upto
+        self._written_bytes = written_bytes
+        self._holds = holds
         self._every_records = every_records
+        self._bounds = bounds or Bounds()
+        self._growth = Growth()
 
     async def run(self) -> None:
         """Keep on; ends only with its node."""
@@ -51,16 +63,31 @@ class Keeper:
         index = 0 if latest is None else latest.index
         del latest
         while True:
-            await self._shown.wait(index + self._every_records)
-            index = self._tip()
+            await self._feed.wait(index + self._every_records)
+            index = self._shown()
             try:
                 snapshot = await self._maker.make(index)
-            except StoreFault as fault:
+            except SnapshotFailed as failure:
                 self.failures += 1
-                log.warning("no snapshot", index=index, reason=str(fault))
+                log.warning("no snapshot", index=index, reason=str(failure))
                 continue
             await self._store.add_snapshot(snapshot)
             self.snapshots += 1
-            upto = self._trim_upto(snapshot.index)
-            if upto >= self._store.first:
-                await self._store.trim(upto)
+            await self._trim(snapshot.index)
+
+    async def _trim(self, snapshot_index: int) -> None:
+        now = Sample(self._shown(), self._clock.now_ms(), self._written_bytes())
+        self._growth.note(now)
+        decision = decide_trim(
+            snapshot_index=snapshot_index,
+            acknowledged_index=now.index,
+            holds=self._holds(),
+            growth=self._growth,
+            now=now,
+            bounds=self._bounds,
+        )
+        for name in decision.lost:
+            log.warning("a reader keeps back more than it may and must begin anew", reader=name)
+        if decision.upto >= self._store.first:
+            await self._store.trim(decision.upto)
+            self._growth.forget(decision.upto)

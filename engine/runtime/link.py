@@ -56,6 +56,9 @@ from engine.runtime.queries import Queries
 
 WrongPeer = problem("WrongPeer", "At {url} there is {found}, not {expected}; correct the address or the name.")
 PeerBehind = problem("PeerBehind", "The peer's journal ends at {tip}, before our cursor {cursor}: it lost records.")
+PeerDiverged = problem(
+    "PeerDiverged", "At record {index} the peer has epoch {theirs}, we have {ours}: these are two histories."
+)
 NotCoupled = problem("NotCoupled", "The link is not coupled ({state}); wait until it is.")
 CouplingAnew = problem("CouplingAnew", "More commands were owed than the backlog holds; coupling anew for the rest.")
 LinkClosed = problem("LinkClosed", "This side closed the link.")
@@ -371,6 +374,8 @@ class Link:
             raise LineEnded(FeatureTooOld(peer=url, level=message.feature, lowest=FEATURE_LEVEL_MIN))
         if cursor is not None and message.tip.index < cursor.index:
             raise LineEnded(PeerBehind(tip=message.tip.index, cursor=cursor.index))
+        if cursor is not None and cursor.index == message.tip.index > 0 and cursor.epoch != message.tip.epoch:
+            raise LineEnded(PeerDiverged(index=cursor.index, ours=cursor.epoch, theirs=message.tip.epoch))
         assert self._line is not None
         self._line.start_beats()
         self._counts["sessions"] += 1

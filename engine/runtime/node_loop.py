@@ -77,6 +77,7 @@ class NodeLoop(Generic[S]):
         self.closed_reason: str | None = None
         self.turns = Turns(machine, recovered.state, recovered.index, recovered.epoch + 1)
         self.shown = recovered.index
+        self.kept_bytes = 0  # of events, since the start
         self._feed = feed
         self._replication = replication
         self._perform = perform
@@ -198,6 +199,7 @@ class NodeLoop(Generic[S]):
             entries = [entry for batch in self._keeping for entry in batch.entries]
             if entries:
                 await self.store.append(entries)
+                self.kept_bytes += sum(len(entry.events) for entry in entries)
                 self._replication.appended(entries)
             self._to_show.extend(self._keeping)
             self._keeping = []

@@ -97,6 +97,8 @@ class RealWorld:
     def revoke(self, reason: str) -> None:
         if self._revoked is None:
             self._revoked = reason
+            for transport in self._transports.values():
+                transport.revoke(reason)
             if self._calls is not None:
                 self._calls.close()
 

@@ -212,9 +212,9 @@ class Reception:
                     raise LineEnded(MessageMalformed(reason=f"{type(hello).__name__} where Hello was due"))
                 session = outlet.session = self._register(hello, line)
                 tip = await self._tip()
+                reader = await self._reader(hello)
             if line.fault is not None:
                 raise LineEnded(line.fault)  # a newer session came in between
-            reader = self._reader(hello)
         except TimeoutError:
             self._counts["timed_out"] += 1
             self._forget(session)
@@ -265,11 +265,16 @@ class Reception:
             return await self._settle()
         return self._source.tip if self._source is not None else START
 
-    def _reader(self, hello: Hello) -> RecordReader | None:
+    async def _reader(self, hello: Hello) -> RecordReader | None:
         if self._source is None or hello.cursor is None:
             return None
         try:
-            return self._source.reader(hello.cursor)
+            reader = self._source.reader(hello.cursor)
+            # Before the Welcome: a peer whose cursor is not of this journal must not find itself caught up.
+            confirm = getattr(reader, "confirm", None)
+            if confirm is not None:
+                await confirm()
+            return reader
         except self._refusals as error:
             raise LineEnded(_refusal(error)) from None
 

@@ -56,7 +56,7 @@ class SourceRecord(Protocol):
 
 
 class RecordReader(Protocol):
-    """One reader's place in a source."""
+    """One reader's place in a source. An async `confirm`, if it has one, is awaited first and may refuse the cursor."""
 
     async def next(self, records_max: int) -> Sequence[SourceRecord]:
         """The next published records, at least one, in order and without gaps; waits for them."""

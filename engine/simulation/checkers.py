@@ -102,10 +102,9 @@ class AttemptBook:
 class Ledger:
     """Everything durable that the invariants speak of, over all nodes, and the truth about the processes."""
 
-    def __init__(self, controller: str, agent_of: Callable[[str], str | None], breaches: Breaches) -> None:
+    def __init__(self, agent_of: Callable[[str], str | None], breaches: Breaches) -> None:
         """`agent_of`: subagent → the agent it belongs to."""
         self.breaches = breaches
-        self._controller = controller
         self._agent_of = agent_of
         self._books: dict[str, AttemptBook] = {}
         self._tips: dict[str, int] = {}  # node → highest durable index ever seen
@@ -142,7 +141,7 @@ class Ledger:
 
     # --- processes
 
-    def begun(self, group: ProcessGroup, now_ns: int) -> None:
+    def begun(self, group: ProcessGroup) -> None:
         """S5: a process has begun; it must be the only one of its attempt and of its order, and was to be started."""
         order, added, number = attempt = parse_attempt_key(group.key)
         agent = self._agent_of(group.machine)

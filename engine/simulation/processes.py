@@ -86,7 +86,9 @@ class SimMachine:
         self.groups: list[ProcessGroup] = []
         self.records: dict[str, _Record] = {}  # the guard's file
         self.guard: SimGuard | None = None
-        self.counts = dict.fromkeys(("guard_crashes", "reboots", "lost", "repeated_starts"), 0)
+        self.counts = dict.fromkeys(("guard_crashes", "reboots", "adopted", "lost", "repeated_starts"), 0)
+        self.on_begun: Callable[[ProcessGroup], None] = lambda _: None
+        self.on_exited: Callable[[ProcessGroup], None] = lambda _: None
         self.tell = partial(tell, name)
         self._jobs = jobs
         self._incarnation = 0
@@ -151,6 +153,7 @@ class SimMachine:
         record.group = ProcessGroup(run.key, run.order, run.attempt, self.name, self.boot, self.loop.now_ns)
         self.groups.append(record.group)
         self.tell(f"process {run.key} begins ({run.label})")
+        self.on_begun(record.group)
         model = self._jobs.get(run.label) or self._jobs.get(DEFAULT) or Duration()
         random = Random(f"{self.loop.seed}/job/{run.key}")
         record.process = Process(run, model, self.loop, random, partial(self._exited, record, on_exit))
@@ -164,6 +167,7 @@ class SimMachine:
         if end.results:
             path = record.spec.environment.get("UNDERSTUDY_RESULT", f"{self.path(record.spec.folder)}/result")
             self.files[path] = msgspec.json.encode(end.results)
+        self.on_exited(group)
         on_exit(end)
 
     def path(self, folder: str) -> str:
@@ -219,6 +223,7 @@ class SimGuard:
         """Obey this host from now on, and tell it everything that is not forgotten."""
         self.owner = host
         records = self.machine.records.values()
+        self.machine.counts["adopted"] += sum(one.ending is None for one in records)
         return [report for record in records if (report := self._known(record)) is not None]
 
     def _known(self, record: _Record) -> ProcessReport | None:

@@ -56,11 +56,11 @@ class SimWorld:
         network: SimNetwork,
         machine: SimMachine,
         disk: SimDisk,
+        machine_for: Callable[[str, str], Machine[Any, Any, Any, Any]],
         incarnation: int | None = None,
-        make_machine: Callable[[], Machine[Any, Any, Any, Any]] | None = None,
         on_breach: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`lane`: the loop's name of this node's process. `make_machine`: the node's rules, for snapshots by replay."""
+        """`lane`: the loop's name of this node's process. `machine_for(role, node)`: a node's rules, for replay."""
         self.node = node
         self.lane = lane
         self.incarnation = machine.next_incarnation() if incarnation is None else incarnation
@@ -69,7 +69,7 @@ class SimWorld:
         self._loop = loop
         self._machine = machine
         self._disk = disk
-        self._make_machine = make_machine
+        self._machine_for = machine_for
         self._on_breach = on_breach
         self._transport = network.transport(node)
         self._checked = _CheckedTransport(self._transport, self.check)
@@ -115,11 +115,9 @@ class SimWorld:
         self._hosts.append(host)
         return host
 
-    def snapshot_maker(self, store: Store) -> "InlineSnapshotMaker":
+    def snapshot_maker(self, store: Store, role: str) -> "InlineSnapshotMaker":
         self.check("make snapshots")
-        if self._make_machine is None:
-            raise RuntimeError(f"{self.node} has no journal to make snapshots of")
-        return InlineSnapshotMaker(store, self._make_machine())
+        return InlineSnapshotMaker(store, self._machine_for(role, self.node))
 
     def call(self, function: Callable[..., Any], arguments: Mapping[str, Any], done: Done) -> None:
         self.check("call a function")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.workflows import WILD, WILD_OPTIONS, random_workflow
+from tests.support.workflows import WILD, WILD_OPTIONS, random_workflow
 
 from engine.documents.convert import workflow_from_file, workflow_from_node, workflow_from_text
 from engine.documents.loader import load_text
@@ -225,9 +225,8 @@ steps:
       - job: "c d"
         shell: x
 """
-    found = faults(text)
-    assert [line.partition(": ")[0] for line in found] == ["2:7", "4:6", "5:6", "9:5", "10:15", "12:16", "13:9"]
-    assert found[1] == "4:6: parameters.x: The default of parameter 'x' must be integer: it is text."[:4] + found[1][4:]
+    marks = [line.partition(": ")[0] for line in faults(text)]
+    assert marks == ["2:7", "4:3", "5:6", "9:5", "10:15", "12:16", "13:9"]
 
 
 def test_the_rules_own_faults_stand_where_they_belong() -> None:

@@ -13,7 +13,7 @@ import pytest
 from engine.base.problem import EngineClosed
 from engine.jobs.guard_host import GuardHost
 from engine.ports import ProcessHost, ProcessSpec
-from tests.support.guarding import WallClock, Watch, alive, environment, gone, shell, spec, watching
+from tests.support.guarding import WallClock, alive, environment, gone, shell, spec, watching
 
 
 async def test_a_program_runs_and_its_end_is_reported(tmp_path: Path) -> None:
@@ -297,13 +297,3 @@ async def test_after_close_everything_is_refused(tmp_path: Path) -> None:
         await host.reports()
     with pytest.raises(EngineClosed):
         host.start(shell("a", "exit 0"))
-
-
-async def test_one_batch_of_starts_costs_few_waits_for_the_disk(tmp_path: Path) -> None:
-    async with watching(tmp_path) as watch:
-        reports = await watch.run(*(spec(f"k{number}", "true") for number in range(50)))
-        assert {one.return_code for one in reports} == {0}
-        watch = Watch(watch.host, [])
-        watch.host.forget([one.key for one in reports])
-        await watch.run(spec("last", "true"))
-        assert [one.key for one in watch.all] == ["last", "last"]

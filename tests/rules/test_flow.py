@@ -158,7 +158,9 @@ def test_sleep_finish_and_fail() -> None:
     assert str(cluster.order().outcome) == "succeeded: enough"
 
 
-@pytest.mark.parametrize(("on_lost", "state"), [(OnLost.HOLD, "expecting"), (OnLost.FAIL, "failed"), (OnLost.RERUN, "finished")])
+@pytest.mark.parametrize(
+    ("on_lost", "state"), [(OnLost.HOLD, "expecting"), (OnLost.FAIL, "failed"), (OnLost.RERUN, "finished")]
+)
 def test_a_lost_attempt_is_held_failed_or_rerun_as_its_job_says(on_lost: OnLost, state: str) -> None:
     outcomes = iter([unknown("the guard died"), SUCCEEDED])
     cluster = PureCluster(script=lambda _: next(outcomes))

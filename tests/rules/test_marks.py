@@ -5,6 +5,7 @@ from engine.model.expression import Template
 from engine.model.job import OnLost
 from engine.model.order import Mark, OrderState
 from engine.model.outcome import SUCCEEDED, failed, unknown
+from engine.rules.commands.add_order import AddOrder
 from engine.rules.commands.cancel_order import CancelOrder
 from engine.rules.commands.release_attempt import ReleaseAttempt
 from engine.rules.commands.resume_order import ResumeOrder
@@ -148,25 +149,20 @@ def test_a_kill_is_not_taken_back_by_a_cancel() -> None:
     assert len(cluster.killed) == 2, "told again after the link was lost"
 
 
-def test_a_kill_before_the_start_has_arrived() -> None:
+def test_a_kill_for_an_attempt_whose_start_never_arrived() -> None:
     cluster = PureCluster(script=lambda _: None)
     cluster.obedient = True
     cluster.deploy(job())
-    cluster.cut_subagent("local-1")
-    cluster.run()
-    cluster.add()
-    assert cluster.order().state is OrderState.EXPECTING
-    cluster.agents["local"].lazy = True
-    cluster.couple_subagent("local-1")
-    cluster.subagents["local-1"].down.clear()
-    cluster.cut_subagent("local-1")
-    cluster.agents["local"].lazy = False
-    cluster.agents["local"].settle()
-    cluster.run()
+    assert cluster.decide(AddOrder("o", "w")) is None
+    cluster.perform(cluster.controller)
+    cluster.deliver_down("local")
+    cluster.cut_subagent("local-1")  # before the start is sent
     assert cluster.command(CancelOrder("o", kill=True)) is None
+    assert cluster.order().state is OrderState.PROCESSING
     assert cluster.started == []
     cluster.couple_subagent("local-1")
     cluster.run()
+    assert [start.order for start in cluster.started] == ["o"], "it may have arrived, so it is told again, and killed"
     assert cluster.order().state is OrderState.CANCELLED
 
 
@@ -209,3 +205,48 @@ def test_suspending_again_reaches_a_branch_that_was_resumed_by_itself() -> None:
     assert cluster.command(SuspendOrder("o")) is None
     cluster.end(cluster.running("o|x"))
     assert cluster.order("o|x").state is OrderState.SUSPENDED
+
+
+def test_resuming_the_whole_does_not_take_back_the_cancelling_of_a_branch() -> None:
+    for whole, state in (
+        (ResumeOrder("o"), "cancelled"),
+        (CancelOrder("o"), "cancelled"),
+        (SuspendOrder("o"), "cancelled"),
+    ):
+        cluster = PureCluster(script=lambda _: None)
+        cluster.deploy(Fork({"x": (job("a"), job("b")), "y": (job("c"), job("d"))}))
+        cluster.add()
+        assert cluster.command(SuspendOrder("o|y")) is None
+        assert cluster.command(CancelOrder("o|x", kill=True)) is None
+        assert cluster.command(whole) is None
+        assert cluster.agent_state().orders["o|x"].mark is Mark.KILL  # type: ignore[index]
+        cluster.end(cluster.running("o|x"))
+        assert cluster.order("o|x").state == state
+
+
+def test_a_branch_of_a_cancelled_order_can_be_neither_suspended_nor_resumed() -> None:
+    cluster = PureCluster(script=lambda _: None)
+    cluster.deploy(Fork({"x": (job("a"),), "y": (job("c"),)}))
+    cluster.add()
+    assert cluster.command(SuspendOrder("o|y")) is None
+    assert cluster.command(CancelOrder("o")) is None
+    for command in (SuspendOrder("o|x"), ResumeOrder("o|y"), ResumeOrder("o"), SuspendOrder("o")):
+        problem = cluster.command(command)
+        assert problem is not None
+        assert problem.code == "BeingCancelled"
+
+
+def test_owed_marks_are_told_in_the_order_in_which_they_were_given() -> None:
+    cluster = PureCluster(script=lambda _: None)
+    cluster.deploy(Fork({"x": (job("a"), job("b")), "y": (job("c"), job("d"))}))
+    cluster.add()
+    cluster.cut("local")
+    for command in (SuspendOrder("o"), SuspendOrder("o|x"), ResumeOrder("o|x"), CancelOrder("o")):
+        assert cluster.command(command) is None
+    assert list(owed(cluster)) == ["mark o|x", "mark o"]
+    cluster.couple("local")
+    cluster.run()
+    for order in ("o|x", "o|y"):
+        cluster.end(cluster.running(order))
+    assert cluster.order().state is OrderState.CANCELLED
+    assert owed(cluster) == {}

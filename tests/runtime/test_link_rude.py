@@ -129,6 +129,17 @@ async def test_a_peer_that_has_less_than_we_have_seen_lost_its_data() -> None:
 
 
 @virtual
+async def test_a_peer_whose_last_record_is_of_another_epoch_has_another_history() -> None:
+    rude, upper = await meet(options={"cursor": lambda: Cursor(8, 1)}, tip=Cursor(8, 2))
+    await until(lambda: upper.link.problem is not None)
+    assert upper.link.problem is not None
+    assert upper.link.problem.code == "PeerDiverged"
+    assert upper.trace == []
+    await end(upper)
+    await rude.close()
+
+
+@virtual
 async def test_a_peer_that_does_not_welcome_is_left_in_time() -> None:
     wires = Wires("memory")
     rude = Rude(wires)

@@ -23,7 +23,7 @@ from engine.base.wire import (
 from engine.ports import ConnectionClosed
 from engine.runtime.line import Pace
 from engine.runtime.session import Session
-from tests.runtime.linked import Lower, Wires, end, hello, pass_ms, until, virtual
+from tests.runtime.linked import Diverged, Log, LogReader, Lower, Wires, end, hello, pass_ms, until, virtual
 from tests.runtime.raw_peer import Peer, reception
 
 ONE = Raw(b"\x01")
@@ -113,6 +113,26 @@ async def test_a_stranger_may_not_say_more_than_a_hello() -> None:
     peer = await Peer(wires).dial()
     await peer.send(hello(session="x" * 60_000 + "y" * 60_000))
     assert await peer.farewell() == "MessageMalformed"
+    await end(lower)
+
+
+@virtual
+async def test_a_cursor_is_confirmed_before_the_welcome() -> None:
+    class Confirming(Log):
+        def reader(self, cursor: Cursor) -> "Reader":
+            return Reader(self, cursor.index)
+
+    class Reader(LogReader):
+        async def confirm(self) -> None:
+            await pass_ms(10)
+            raise Diverged("another epoch stands there")
+
+    wires, lower = await reception(source=Confirming(), settles=False)
+    peer = await Peer(wires).dial()
+    await peer.send(hello(cursor=START))
+    message = await peer.receive()
+    assert isinstance(message, Goodbye)
+    assert message.problem.code == "Diverged"
     await end(lower)
 
 

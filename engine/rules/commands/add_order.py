@@ -21,8 +21,12 @@ BadOrderId = problem(
     "BadOrderId",
     "{order!r} can not be an order's id: letters, digits and _ . : # @ + = , - only, 250 characters at most.",
 )
-OrderExists = problem("OrderExists", "Order {order!r} exists already, of another workflow ({workflow}); choose another id.")
-TooManyOrders = problem("TooManyOrders", "The controller holds {count} orders, which is its limit; delete some that have ended.")
+OrderExists = problem(
+    "OrderExists", "Order {order!r} exists already, of another workflow ({workflow}); choose another id."
+)
+TooManyOrders = problem(
+    "TooManyOrders", "The controller holds {count} orders, which is its limit; delete some that have ended."
+)
 UnknownWorkflow = problem("UnknownWorkflow", "There is no workflow {workflow!r}; deploy it first.")
 
 

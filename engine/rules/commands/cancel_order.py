@@ -13,7 +13,10 @@ from engine.rules.operator_command import OperatorCommand, find_live_order
 
 
 class CancelOrder(msgspec.Struct, OperatorCommand, frozen=True, array_like=True, tag="cancel_order"):
-    """Cancel an order. With `kill` a running attempt is ended (TERM, then KILL); without, its end is awaited."""
+    """Cancel an order. With `kill` a running attempt is ended (TERM, then KILL); without, its end is awaited.
+
+    A kill is not taken back by a cancel after it.
+    """
 
     keyword: ClassVar[str] = "cancel_order"
     right: ClassVar[str] = "order.cancel"
@@ -25,4 +28,6 @@ class CancelOrder(msgspec.Struct, OperatorCommand, frozen=True, array_like=True,
         order = find_live_order(state, self.order)
         if isinstance(order, Problem):
             return order
+        if order.mark is Mark.KILL and not self.kill:
+            return []
         return mark_everywhere(state, order, Mark.KILL if self.kill else Mark.CANCEL, now_ms)

@@ -11,10 +11,13 @@ from engine.model.item import AgentItem, AnyItem, BundleItem, SubagentItem
 from engine.rules.controller_state import ControllerState
 from engine.rules.operator_command import OperatorCommand
 
-BadItemName = problem("BadItemName", "{name!r} can not be a name: a letter or _, then letters, digits, _ . - and 100 at most.")
+BadItemName = problem(
+    "BadItemName", "{name!r} can not be a name: a letter or _, then letters, digits, _ . - and 100 at most."
+)
 UnknownAgent = problem("UnknownAgent", "There is no agent {agent!r}; add it first.")
 ForeignSubagent = problem(
-    "ForeignSubagent", "Subagent {subagent!r} belongs to agent {agent!r}; remove it there before you give it to another."
+    "ForeignSubagent",
+    "Subagent {subagent!r} belongs to agent {agent!r}; remove it there before you give it to another.",
 )
 UnknownSubagent = problem("UnknownSubagent", "Agent {agent!r} has no subagent {subagent!r}; add it first.")
 

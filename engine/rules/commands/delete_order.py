@@ -9,7 +9,9 @@ from engine.model.event import Event, OrdersDeleted
 from engine.rules.controller_state import ControllerState
 from engine.rules.operator_command import OperatorCommand, find_order
 
-StillAlive = problem("StillAlive", "Order {order!r} is {state}; only one that has ended can be deleted. Cancel it first.")
+StillAlive = problem(
+    "StillAlive", "Order {order!r} is {state}; only one that has ended can be deleted. Cancel it first."
+)
 IsABranch = problem("IsABranch", "Order {order!r} is a branch and goes with its parent.")
 
 
@@ -27,4 +29,8 @@ class DeleteOrder(msgspec.Struct, OperatorCommand, frozen=True, array_like=True,
             return order
         if order.parent is not None:
             return IsABranch(order=self.order)
-        return [OrdersDeleted(now_ms, (order.id,))] if order.is_terminal else StillAlive(order=self.order, state=order.state)
+        return (
+            [OrdersDeleted(now_ms, (order.id,))]
+            if order.is_terminal
+            else StillAlive(order=self.order, state=order.state)
+        )

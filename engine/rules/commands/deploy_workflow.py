@@ -14,10 +14,13 @@ from engine.rules.operator_command import OperatorCommand
 
 NoVersion = problem("NoVersion", "Workflow {workflow!r} was sent without a version; this is a mistake of the client.")
 VersionExists = problem(
-    "VersionExists", "Version {version!r} of workflow {workflow!r} is deployed already with another content; choose a new version."
+    "VersionExists",
+    "Version {version!r} of workflow {workflow!r} is deployed already with another content; choose a new version.",
 )
 WorkflowFaulty = problem("WorkflowFaulty", "Workflow {workflow!r} can not run: {fault}.")
-TooManyWorkflows = problem("TooManyWorkflows", "The controller holds {count} versions of workflows, which is its limit.")
+TooManyWorkflows = problem(
+    "TooManyWorkflows", "The controller holds {count} versions of workflows, which is its limit."
+)
 
 
 class DeployWorkflow(msgspec.Struct, OperatorCommand, frozen=True, array_like=True, tag="deploy_workflow"):

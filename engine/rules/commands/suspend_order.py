@@ -4,14 +4,13 @@ from typing import ClassVar
 
 import msgspec
 
-from engine.base.problem import Problem, problem
+from engine.base.problem import Problem
 from engine.model.event import Event
 from engine.model.order import Mark
 from engine.rules.controller_state import ControllerState
 from engine.rules.marks import mark_everywhere
-from engine.rules.operator_command import OperatorCommand, find_live_order
-
-BeingCancelled = problem("BeingCancelled", "Order {order!r} is being cancelled and can not be suspended.")
+from engine.rules.operator_command import BeingCancelled, OperatorCommand, find_live_order, is_being_cancelled
+from engine.rules.order import descendants
 
 
 class SuspendOrder(msgspec.Struct, OperatorCommand, frozen=True, array_like=True, tag="suspend_order"):
@@ -26,6 +25,8 @@ class SuspendOrder(msgspec.Struct, OperatorCommand, frozen=True, array_like=True
         order = find_live_order(state, self.order)
         if isinstance(order, Problem):
             return order
-        if order.mark in (Mark.CANCEL, Mark.KILL):
+        if is_being_cancelled(state, order):
             return BeingCancelled(order=self.order)
-        return [] if order.mark is Mark.SUSPEND else mark_everywhere(state, order, Mark.SUSPEND, now_ms)
+        if all(one.mark is Mark.SUSPEND or one.is_terminal for one in descendants(state, order)):
+            return []
+        return mark_everywhere(state, order, Mark.SUSPEND, now_ms)

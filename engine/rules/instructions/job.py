@@ -12,7 +12,7 @@ from engine.model.expression import EvaluationError, Template
 from engine.model.fields import Size, Span
 from engine.model.job import Job, OnLost, Start
 from engine.model.obstacle import Obstacle
-from engine.model.order import Order
+from engine.model.order import Order, OrderState
 from engine.model.workflow import Workflow
 from engine.rules.flow import expect, fault
 from engine.rules.state import View
@@ -52,32 +52,40 @@ class Execute(
         return self.agent or workflow.agent
 
     def step(self, view: View, order: Order) -> list[OrderEvent]:
-        if order.attempt >= ATTEMPTS_MAX:
-            return fault(view, order, f"the order has used all its {ATTEMPTS_MAX} attempts")
-        chosen = view.state.choose(self.bundle, limit_key(order, self), self.limit)
+        if order.state is OrderState.READY and (sentence := self._start_fault(view, order)):
+            return fault(view, order, sentence)
+        chosen = view.state.choose(order, self.bundle, limit_key(order, self), self.limit)
         if isinstance(chosen, Obstacle):
             return expect(view, order, chosen)
-        try:
-            self.evaluate(view, order)
-        except EvaluationError as error:
-            return fault(view, order, f"job {self.job}: {error}")
         return [AttemptAssigned(order.id, view.now_ms, order.position, order.attempt + 1, chosen)]
 
-    def evaluate(self, view: View, order: Order) -> tuple[dict[str, Value], dict[str, str], str | None]:
-        """Return arguments, environment and working directory for an order; raises EvaluationError."""
+    def _start_fault(self, view: View, order: Order) -> str | None:
+        """Say why the next attempt can not be started, so that it is known before it is assigned."""
+        if order.attempt >= ATTEMPTS_MAX:
+            return f"the order has used all its {ATTEMPTS_MAX} attempts"
+        try:
+            self.evaluate(view, msgspec.structs.replace(order, attempt=order.attempt + 1))
+        except EvaluationError as error:
+            return f"job {self.job}: {error}"
+        return None
 
+    def evaluate(self, view: View, order: Order) -> tuple[dict[str, Value], dict[str, str], str | None]:
+        """Return arguments, environment and working directory for an order's attempt; raises EvaluationError."""
         arguments = {
-            name: template.evaluate(view.scope(order, template.names)) for name, template in self.run.templates().items()
+            name: template.evaluate(view.scope(order, template.names))
+            for name, template in self.run.templates().items()
         }
         environment = {
             name: template.evaluate_text(view.scope(order, template.names))
             for name, template in self.environment.items()
         }
-        directory = self.directory and self.directory.evaluate_text(view.scope(order, self.directory.names))
+        directory = None
+        if self.directory is not None:
+            directory = self.directory.evaluate_text(view.scope(order, self.directory.names))
         return arguments, environment, directory
 
     def start(self, view: View, order: Order, key: str, fence: int) -> Start:
-        """Return what the subagent is told; evaluation was tried in `step` and is pure, so it can not fail here."""
+        """Return what the subagent is told; the same was evaluated in `step`, so it can not fail here."""
         arguments, environment, directory = self.evaluate(view, order)
         return Start(
             key=key,

@@ -14,9 +14,7 @@ from engine.rules.state import View
 from engine.rules.statement import Statement
 
 
-class Retry(
-    msgspec.Struct, Statement, frozen=True, array_like=True, tag="retry", rename={"delays_ms": "delays"}
-):
+class Retry(msgspec.Struct, Statement, frozen=True, array_like=True, tag="retry", rename={"delays_ms": "delays"}):
     """Go through `steps` at most `retry` times in all, until they succeed; then the last failure passes on.
 
     Before round n+1 the order waits for the n-th of `delays`, or the last one when there are fewer. The number of the

@@ -14,6 +14,8 @@ from engine.rules.flow import fault
 from engine.rules.state import View
 from engine.rules.statement import Statement
 
+SLEEPING = "sleeping"
+
 
 class Sleep(msgspec.Struct, Statement, frozen=True, array_like=True, tag="sleep"):
     """Wait for a duration: a text such as 30s, or a number of seconds."""
@@ -27,9 +29,11 @@ class Sleep(msgspec.Struct, Statement, frozen=True, array_like=True, tag="sleep"
             span_ms = _span_ms(self.sleep.evaluate(view.scope(order, self.sleep.names)))
         except (EvaluationError, ValueError) as error:
             return fault(view, order, f"the duration of a sleep: {error}")
-        return [OrderWaiting(order.id, view.now_ms, view.now_ms + span_ms, "sleeping")]
+        return [OrderWaiting(order.id, view.now_ms, view.now_ms + span_ms, SLEEPING)]
 
     def woken(self, view: View, order: Order) -> list[OrderEvent]:
+        if order.cause != SLEEPING:
+            return super().woken(view, order)  # a retry let it wait before this step
         return [OrderMoved(order.id, view.now_ms, following(order.position))]
 
 

@@ -1,0 +1,475 @@
+"""SimCluster: a controller, agents, subagents and a client in one virtual loop, each on a machine of its own. Floor 10.
+
+* The nodes are booted by engine.boot and kept by the real Supervisor; only their World is simulated.
+* A node's name stays, each of its processes is a lane of the loop: `a#1`, `a#2`, … A crash ends the lane, not the name.
+* Call everything here from outside of the nodes. What a node is asked to do runs in its own lane.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
+from random import Random
+from typing import Any, TypeVar
+
+import msgspec
+
+from engine.base.ids import AgentId, SubagentId
+from engine.base.problem import Problem, Refused
+from engine.base.wire import Accepted
+from engine.boot import boot_agent, boot_controller, boot_subagent
+from engine.client.client import Client
+from engine.language import standard_language
+from engine.model.item import AgentItem, AnyItem, SubagentItem
+from engine.model.language import Language
+from engine.model.workflow import Workflow, WorkflowId
+from engine.ports import Machine, Record, StoreFault
+from engine.rules.agent import AgentMachine
+from engine.rules.commands.add_order import AddOrder
+from engine.rules.commands.change_item import ChangeItem
+from engine.rules.commands.deploy_workflow import DeployWorkflow
+from engine.rules.controller import ControllerMachine
+from engine.rules.operator_command import OperatorCommand
+from engine.runtime.link import LinkLost
+from engine.runtime.supervisor import Supervisor
+from engine.simulation.audit import leftovers
+from engine.simulation.disk import QUICK, DiskPace, SimDisk
+from engine.simulation.loop import VirtualLoop
+from engine.simulation.modelled_jobs import JobModel
+from engine.simulation.network import CALM, SimNetwork, Weather
+from engine.simulation.observe import Lookout
+from engine.simulation.processes import SimMachine
+from engine.simulation.world import SimClock, SimWorld
+
+CLUSTER = "simulated"
+CONTROLLER, AGENT, SUBAGENT, CLIENT = "controller", "agent", "subagent", "client"
+RESTART_MS = 2_000.0  # after which a node that gave up, or could not boot, is started again from outside
+RETRY_MS = 50.0  # between two attempts to send a command whose link was lost
+SUBAGENT_PARALLEL_MAX = 8
+EXPECTED_ENDS = (StoreFault,)  # what may end a node by itself; anything else is a mistake of ours
+
+Result = TypeVar("Result")
+
+
+class SimProcess:
+    """One process of a node: a lane of the loop with a supervisor in it."""
+
+    def __init__(self, lane: str) -> None:
+        self.lane = lane
+        self.worlds: list[SimWorld] = []
+        self.supervisor: Supervisor[Any] | None = None
+        self.booted = False
+        self.gone = asyncio.Event()
+
+    @property
+    def actor(self) -> Any:
+        """The node that runs in it now, None while it boots."""
+        return None if self.supervisor is None or not self.booted else self.supervisor.node
+
+
+class SimNode:
+    """A node over all its processes."""
+
+    def __init__(self, name: str, role: str, machine: SimMachine, disk: SimDisk) -> None:
+        self.name = name
+        self.role = role
+        self.machine = machine
+        self.disk = disk
+        self.url = f"sim://{name}"
+        self.number = 0
+        self.drift_ppm = 0
+        self.process: SimProcess | None = None
+        self.paused = False
+        self.restarts = 0  # by supervisors, over all processes
+
+    @property
+    def actor(self) -> Any:
+        """The Controller, AgentNode or Subagent that runs now, None while it is down or boots."""
+        return None if self.process is None else self.process.actor
+
+    @property
+    def loop(self) -> Any:
+        """The durable loop of a controller or agent, None while there is none."""
+        actor = self.actor
+        if actor is None or self.role == SUBAGENT:
+            return None
+        return actor.agent.loop if self.role == AGENT else actor.loop
+
+
+class SimCluster:
+    """A whole cluster. `await start()` boots it, `await close()` ends it without a fault."""
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        seed: int,
+        *,
+        agents: Mapping[str, int] | None = None,
+        jobs: Mapping[str, JobModel] | None = None,
+        callables: Mapping[str, Callable[..., Any]] | None = None,
+        weather: Weather = CALM,
+        disks: DiskPace = QUICK,
+        language: Language | None = None,
+        parallel_max: int = SUBAGENT_PARALLEL_MAX,
+    ) -> None:
+        """`agents`: name → number of subagents. `jobs`: label → model (`*` for the others). `callables`: for python jobs.
+
+        `parallel_max`: how many attempts each subagent may run at once.
+        """
+        self.seed = seed
+        self.loop = loop
+        self.language = language or standard_language()
+        self.network = SimNetwork(Random(f"{seed}/network"), weather)
+        self.nodes: dict[str, SimNode] = {}
+        self.agents = dict(agents if agents is not None else {"local": 1})
+        self.client: Client
+        self.pending: dict[asyncio.Task[Any], str] = {}  # what is being asked of the controller
+        self.asked = dict.fromkeys(("commands", "accepted", "refused", "repeated"), 0)
+        self._jobs = dict(jobs or {})
+        self._callables = dict(callables or {})
+        self._parallel_max = parallel_max
+        self._agent_of = {f"{agent}-{one + 1}": agent for agent, count in self.agents.items() for one in range(count)}
+        self.lookout = Lookout(
+            self.language, lambda: loop.now_ns, self._agent_of.get, self.is_up, CONTROLLER
+        )
+        self._add(CONTROLLER, CONTROLLER, disks)
+        for agent in self.agents:
+            self._add(agent, AGENT, disks)
+        for subagent in self._agent_of:
+            self._add(subagent, SUBAGENT, disks)
+        self._client_node = SimNode(CLIENT, CLIENT, self._machine(CLIENT), SimDisk(Random(f"{seed}/disk/client")))
+        self._closing = False
+
+    def _add(self, name: str, role: str, disks: DiskPace) -> None:
+        disk = SimDisk(Random(f"{self.seed}/disk/{name}"), disks, partial(self._durable, name))
+        self.nodes[name] = SimNode(name, role, self._machine(name), disk)
+
+    def _machine(self, name: str) -> SimMachine:
+        random = Random(f"{self.seed}/machine/{name}")
+        machine = SimMachine(name, self.loop, random, self._jobs, self.lookout.timeline.note)
+        machine.on_begun, machine.on_exited = self.lookout.begun, self.lookout.exited
+        return machine
+
+    def _durable(self, name: str, records: list[Record]) -> None:
+        self.lookout.durable(name, records)
+
+    def machine_for(self, role: str, node: str) -> Machine[Any, Any, Any, Any]:
+        """Return fresh rules of a node with a journal."""
+        if role == CONTROLLER:
+            return ControllerMachine(self.language)
+        return AgentMachine(self.language, AgentId(node))
+
+    # --- accessors ----------------------------------------------------------------------------------------------------
+
+    def is_up(self, name: str) -> bool:
+        """Tell whether a node has booted and is neither down nor paused."""
+        node = self.nodes[name]
+        return node.actor is not None and not node.paused
+
+    def names(self, *roles: str) -> list[str]:
+        """The names of all nodes of these roles."""
+        return [name for name, node in self.nodes.items() if node.role in roles]
+
+    def subagents(self, agent: str) -> list[str]:
+        """The names of an agent's subagents."""
+        return [name for name, owner in self._agent_of.items() if owner == agent]
+
+    def state(self, name: str) -> Any:
+        """The live state of a controller or agent; raises LookupError while it is down."""
+        loop = self.nodes[name].loop
+        if loop is None:
+            raise LookupError(f"{name} is down or has no state")
+        return loop.state
+
+    @property
+    def controller_state(self) -> Any:
+        return self.state(CONTROLLER)
+
+    @property
+    def breaches(self) -> list[str]:
+        """What the checkers found so far."""
+        return self.lookout.breaches
+
+    def raise_breaches(self) -> None:
+        """Raise AssertionError with everything the checkers found, if anything."""
+        found = [*self.breaches, *(f"escape: {one}" for one in self.loop.escapes)]
+        if found:
+            raise AssertionError("\n".join(found))
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Boot all nodes, connect the client, and make agents and subagents known."""
+        for name in self.nodes:
+            self.boot(name)
+        await self.until(lambda: all(node.actor is not None for node in self.nodes.values()), "all nodes are booted")
+        self._begin_process(self._client_node)
+        await self.in_client(self._open_client())
+        for agent in self.agents:
+            await self.change_item(AgentItem(AgentId(agent), self.nodes[agent].url))
+        for subagent, agent in self._agent_of.items():
+            url = self.nodes[subagent].url
+            await self.change_item(SubagentItem(SubagentId(subagent), AgentId(agent), url, self._parallel_max))
+
+    async def _open_client(self) -> None:
+        world = self._world(self._client_node)
+        self.client = Client(world, (self.nodes[CONTROLLER].url,), CLUSTER, self.language)
+        await self.client.open()
+
+    async def close(self) -> None:
+        """End the client and all nodes that run, each by its own close; nodes that are down stay so."""
+        self._closing = True
+        for asking in list(self.pending):
+            asking.cancel()
+        await self.in_client(self.client.close("the simulation ends"))
+        for name in reversed(self.nodes):
+            await self.stop(name)
+
+    def boot(self, name: str) -> None:
+        """Start a node's next process; returns before it has booted. Nothing happens when one is there."""
+        node = self.nodes[name]
+        if node.process is None and not self._closing:
+            process = self._begin_process(node)
+            self.lookout.timeline.note(process.lane, "process begins")
+            self._in_lane(process.lane, self._live(node, process), "boot")
+
+    def _begin_process(self, node: SimNode) -> SimProcess:
+        node.number += 1
+        node.paused = False
+        node.process = SimProcess(f"{node.name}#{node.number}")
+        if node.drift_ppm:
+            self.loop.drift(node.process.lane, node.drift_ppm)
+        return node.process
+
+    def _in_lane(self, lane: str, work: Coroutine[Any, Any, Result], name: str) -> "asyncio.Task[Result]":
+        return self.loop.create_task(work, name=f"{lane} {name}", context=self.loop.context_of(lane))
+
+    async def _live(self, node: SimNode, process: SimProcess) -> None:
+        clock = SimClock(self.loop, node.machine)
+
+        def given_up(error: BaseException) -> None:
+            self._ended(node, process, f"given up: {error}")
+
+        process.supervisor = Supervisor(node.name, partial(self._boot, node, process), clock, given_up)
+        try:
+            await process.supervisor.start()
+        except Exception as error:  # noqa: BLE001 - whatever keeps a node from booting, it is tried again later
+            self._ended(node, process, f"could not boot: {type(error).__name__}: {error}")
+        else:
+            process.booted = True
+
+    async def _boot(self, node: SimNode, process: SimProcess, on_closed: Callable[[BaseException], None]) -> Any:
+        node.restarts += bool(process.worlds)
+        self.lookout.sometimes("node: restarted by supervisor", process.worlds)
+        world = self._world(node)
+
+        def closed(error: BaseException) -> None:
+            self.lookout.timeline.note(process.lane, f"node ends: {type(error).__name__}: {error}")
+            if not isinstance(error, EXPECTED_ENDS):
+                self.lookout.breaches.tell(f"{process.lane} ended by {type(error).__name__}: {error}")
+            on_closed(error)
+
+        role, url, language = node.role, node.url, self.language
+        try:
+            if role == CONTROLLER:
+                controller = await boot_controller(world, url, CLUSTER, closed, language)
+                self.lookout.watch_controller(controller)
+                return controller
+            if role == AGENT:
+                agent = await boot_agent(world, url, CLUSTER, closed, language)
+                self.lookout.watch_agent(agent.agent)
+                return agent
+            subagent = await boot_subagent(world, url, CLUSTER, closed, self._callables, language)
+            self.lookout.watch_subagent(subagent)
+            return subagent
+        except BaseException as error:
+            world.revoke(str(error))
+            raise
+
+    def _world(self, node: SimNode) -> SimWorld:
+        assert node.process is not None
+        breach = lambda sentence: self.lookout.breaches.tell(f"S10: {sentence}")  # noqa: E731 - reads well here
+        world = SimWorld(
+            node.name,
+            lane=node.process.lane,
+            loop=self.loop,
+            network=self.network,
+            machine=node.machine,
+            disk=node.disk,
+            machine_for=self.machine_for,
+            on_breach=breach,
+        )
+        node.process.worlds.append(world)
+        return world
+
+    def _ended(self, node: SimNode, process: SimProcess, reason: str) -> None:
+        """A process has ended by itself: what was not fsynced may be lost; it is started again after a while."""
+        self.lookout.timeline.note(process.lane, f"process ends: {reason}")
+        process.gone.set()
+        node.machine.later(0, self._bury, node, process)
+
+    def _bury(self, node: SimNode, process: SimProcess) -> None:
+        if node.process is process:
+            self.crash(node.name)
+            node.machine.later(RESTART_MS, self.boot, node.name)
+
+    # --- faults -------------------------------------------------------------------------------------------------------
+
+    def crash(self, name: str, *, notice: bool = True) -> None:
+        """End a node's process at once, as kill -9 does; without `notice` its peers hear nothing of it."""
+        node = self.nodes[name]
+        process, node.process = node.process, None
+        if process is None:
+            return
+        self.lookout.timeline.note(process.lane, f"crash{'' if notice else ' without notice'}")
+        self._look_at_crash(node, process)
+        self.loop.crash(process.lane)
+        for world in process.worlds:
+            world.end("the node crashed", notice=notice)
+        self.network.drop_node(name, notice=notice)
+        process.gone.set()
+        if node.role != SUBAGENT:
+            lost, kept, torn = (node.disk.counts[one] for one in ("lost_writes", "kept_writes", "torn_writes"))
+            node.disk.lose_power()
+            self.lookout.sometimes("disk: tail lost", node.disk.counts["lost_writes"] > lost)
+            self.lookout.sometimes("disk: tail kept", node.disk.counts["kept_writes"] > kept)
+            self.lookout.sometimes("disk: tail torn", node.disk.counts["torn_writes"] > torn)
+            self.lookout.ledger.lost_power(name, node.disk.image.tip.index)
+
+    def _look_at_crash(self, node: SimNode, process: SimProcess) -> None:
+        actor = process.actor
+        if actor is None:
+            self.lookout.sometimes("crash: booting", not process.gone.is_set())
+        elif node.role == CONTROLLER:
+            self.lookout.crash_of_controller(actor)
+        elif node.role == AGENT:
+            controller = self.nodes[CONTROLLER].loop
+            self.lookout.crash_of_agent(actor.agent, None if controller is None else controller.state)
+        elif node.role == SUBAGENT:
+            self.lookout.crash_of_subagent(actor, node.machine.running())
+
+    def pause(self, name: str) -> None:
+        """Stop a node as SIGSTOP does."""
+        node = self.nodes[name]
+        if node.process is not None and not node.paused:
+            node.paused = True
+            self.lookout.timeline.note(node.process.lane, "paused")
+            self.loop.pause(node.process.lane)
+
+    def resume(self, name: str) -> None:
+        """Let a paused node go on."""
+        node = self.nodes[name]
+        if node.process is not None and node.paused:
+            node.paused = False
+            self.lookout.timeline.note(node.process.lane, "goes on")
+            self.loop.resume(node.process.lane)
+
+    async def stop(self, name: str) -> None:
+        """End a node's process by its own close, as SIGTERM does; a paused one goes on first."""
+        node = self.nodes[name]
+        self.resume(name)
+        process = node.process
+        if process is None:
+            return
+        self.lookout.timeline.note(process.lane, "is stopped")
+        if not process.booted:
+            self.crash(name)
+            return
+        assert process.supervisor is not None
+        closing = self._in_lane(process.lane, process.supervisor.close("it was stopped"), "close")
+        await self._or_gone(closing, process)
+        if node.process is process:
+            for sentence in leftovers(self.loop, process.lane):
+                self.lookout.breaches.tell(f"L5: {sentence}")
+            self.crash(name)
+
+    async def _or_gone(self, work: "asyncio.Task[Result]", process: SimProcess) -> Result | None:
+        """Wait for what runs in a lane, or until that lane is dead."""
+        gone = self.loop.create_task(process.gone.wait())
+        try:
+            await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+        return work.result() if work.done() else None
+
+    def reboot(self, name: str) -> None:
+        """Restart a node's whole machine: node, guard and processes end at once, nobody is told."""
+        self.crash(name, notice=False)
+        self.nodes[name].machine.reboot()
+
+    def crash_guard(self, name: str) -> bool:
+        """Kill the guard of a subagent; False when there was none."""
+        return self.nodes[name].machine.crash_guard()
+
+    def drift(self, name: str, ppm: int) -> None:
+        """Let a node's clocks run too fast or too slow, over restarts too."""
+        node = self.nodes[name]
+        node.drift_ppm = ppm
+        if node.process is not None:
+            self.loop.drift(node.process.lane, ppm)
+
+    # --- what people do -----------------------------------------------------------------------------------------------
+
+    async def in_client(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run something as the client and wait for it."""
+        assert self._client_node.process is not None
+        return await self._in_lane(self._client_node.process.lane, work, "ask")
+
+    async def submit(self, command: OperatorCommand) -> Accepted | Problem:
+        """Send a command, again and again while links are lost, until the controller answers."""
+        asking: asyncio.Task[Any] = self.loop.create_task(self.in_client(self._submit(command)))
+        self.pending[asking] = type(command).__name__
+        try:
+            answer: Accepted | Problem = await asking
+        finally:
+            del self.pending[asking]
+        return answer
+
+    async def _submit(self, command: OperatorCommand) -> Accepted | Problem:
+        self.asked["commands"] += 1
+        while True:
+            try:
+                answer = await self.client.command(command)
+            except LinkLost as lost:
+                self.lookout.sometimes("link: command unanswered", lost.sent)
+                self.asked["repeated"] += 1
+                await asyncio.sleep(RETRY_MS / 1_000)
+            except Refused as refused:
+                self.asked["refused"] += 1
+                self.lookout.timeline.note(CLIENT, f"refused: {refused.problem.code}: {refused.problem.sentence}")
+                return refused.problem
+            else:
+                self.asked["accepted"] += 1
+                self.lookout.ledger.shown(CONTROLLER, answer.index, f"the answer to {type(command).__name__}")
+                return answer
+
+    async def command(self, command: OperatorCommand) -> Accepted:
+        """Send a command until it is answered; raises Refused."""
+        answer = await self.submit(command)
+        if isinstance(answer, Problem):
+            raise Refused(answer)
+        return answer
+
+    async def change_item(self, item: AnyItem) -> None:
+        """Add or change an agent, subagent or bundle."""
+        await self.command(ChangeItem(item))
+
+    async def deploy(self, workflow: Workflow) -> WorkflowId:
+        """Make a workflow known."""
+        versioned = self.language.versioned(workflow)
+        await self.command(DeployWorkflow(versioned))
+        return versioned.id
+
+    async def add_order(self, order: str, workflow: str, variables: Mapping[str, Any] | None = None, **options: Any) -> None:
+        """Add an order; `options` are the other fields of AddOrder."""
+        await self.command(AddOrder(order, workflow, dict(variables or {}), **options))
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    async def until(self, condition: Callable[[], Any], what: str, *, seconds: float = 600.0, every_ms: float = 50.0) -> None:
+        """Wait in virtual time until a condition holds; raises TimeoutError, or AssertionError for a breach."""
+        end = self.loop.time() + seconds
+        while not condition():
+            self.raise_breaches()
+            if self.loop.time() >= end:
+                raise TimeoutError(f"after {seconds:g} virtual seconds it is still not so that {what}")
+            await asyncio.sleep(every_ms / 1_000)

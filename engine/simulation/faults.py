@@ -1,0 +1,303 @@
+"""Faults: what goes wrong in a simulated cluster, when, and how often, drawn from the seed. Floor 10.
+
+* Phase 1, `Storm.rage`: faults at random instants; safety must hold all the while.
+* Phase 2, `Storm.heal`: cuts are healed, clocks set right, everybody is started; then everything must come to rest.
+* A run does not have every kind of fault: which ones, and how dense, is drawn too, so that some runs meet many of one.
+"""
+
+import asyncio
+import errno
+from collections.abc import Callable, Sequence
+from random import Random
+
+import msgspec
+
+from engine.model.order import OrderState
+from engine.simulation.cluster import AGENT, CLIENT, CONTROLLER, SUBAGENT, SimCluster
+from engine.simulation.disk import QUICK, DiskPace
+from engine.simulation.network import CALM, Weather
+
+WALL_JUMP_MS_MAX = 3_600_000
+DRIFT_PPM_MAX = 500
+PAUSE_NOTICED_MS = 3_500.0  # longer than three beats
+
+
+class Faults(msgspec.Struct, frozen=True, kw_only=True):
+    """How wild it gets. `kinds`: name → weight (names of FAULTS); None: drawn from the seed."""
+
+    seconds: float = 20.0  # of phase 1
+    every_ms_min: float = 50.0
+    every_ms_max: float = 2_500.0
+    kinds: dict[str, float] | None = None
+
+
+NO_FAULTS = Faults(seconds=0.0)
+
+
+class Storm:
+    """The faults of one run."""
+
+    def __init__(self, cluster: SimCluster, faults: Faults = Faults()) -> None:
+        self.cluster = cluster
+        self.random = Random(f"{cluster.seed}/faults")
+        self.counts: dict[str, int] = {}
+        self._faults = faults
+        self._is_over = False
+        self.kinds = dict(faults.kinds) if faults.kinds is not None else self._draw_kinds()
+        self._pace_ms = self.random.uniform(faults.every_ms_min, faults.every_ms_max)
+
+    def _draw_kinds(self) -> dict[str, float]:
+        chosen = {name: weight * self.random.uniform(0.2, 2) for name, weight in WEIGHTS.items() if self.random.random() < 0.7}
+        return chosen or dict(WEIGHTS)
+
+    async def rage(self) -> None:
+        """Cause faults for as long as phase 1 lasts; raises AssertionError as soon as a checker finds a breach."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._faults.seconds
+        while loop.time() < end:
+            await asyncio.sleep(min(self.random.expovariate(1 / self._pace_ms), 10 * self._pace_ms) / 1_000)
+            self.cause(self.random.choices(list(self.kinds), list(self.kinds.values()))[0])
+            self.cluster.raise_breaches()
+
+    def cause(self, kind: str) -> bool:
+        """Cause one fault of a kind now; False when there is nothing it could be done to."""
+        done = FAULTS[kind](self)
+        if done:
+            self.counts[kind] = self.counts.get(kind, 0) + 1
+        return done
+
+    def heal(self) -> None:
+        """End all faults: what comes after this is good weather."""
+        self._is_over = True
+        cluster = self.cluster
+        cluster.lookout.timeline.note("", "everything is healed")
+        cluster.network.heal()
+        cluster.network.weather = CALM
+        for name, node in cluster.nodes.items():
+            node.disk.pace, node.disk.fails_with = QUICK, 0
+            node.machine.wall_offset_ms = 0
+            cluster.drift(name, 0)
+            cluster.resume(name)
+            cluster.boot(name)
+
+    # --- for the faults
+
+    def pick(self, *roles: str) -> str:
+        """Choose a node of these roles."""
+        return self.random.choice(self.cluster.names(*roles))
+
+    def span_ms(self, most_ms: float) -> float:
+        """Draw a span: mostly short, sometimes long."""
+        return most_ms * self.random.random() ** 2
+
+    def later(self, delay_ms: float, act: Callable[[], object]) -> None:
+        """Do something in phase 1; once it is healed, the healing has done it."""
+
+        def in_time() -> None:
+            if not self._is_over:
+                act()
+
+        self.cluster.nodes[CONTROLLER].machine.later(delay_ms, in_time)
+
+    def note(self, sentence: str) -> bool:
+        """Write a fault into the timeline."""
+        self.cluster.lookout.timeline.note("", sentence)
+        return True
+
+
+# --- nodes ------------------------------------------------------------------------------------------------------------
+
+
+def _crash_of(roles: Sequence[str], *, notice: bool = True) -> Callable[[Storm], bool]:
+    def crash(storm: Storm) -> bool:
+        name = storm.pick(*roles)
+        if storm.cluster.nodes[name].process is None:
+            return False
+        storm.cluster.crash(name, notice=notice)
+        storm.later(storm.span_ms(8_000), lambda: storm.cluster.boot(name))
+        return True
+
+    return crash
+
+
+def _stop(storm: Storm) -> bool:
+    """End a node by its own close."""
+    name, cluster = storm.pick(CONTROLLER, AGENT, SUBAGENT), storm.cluster
+    if not cluster.is_up(name):
+        return False
+    cluster.pending_stops.start(cluster.stop(name), f"stop {name}")
+    storm.later(1_000 + storm.span_ms(4_000), lambda: cluster.boot(name))
+    return True
+
+
+def _pause(storm: Storm) -> bool:
+    name, cluster = storm.pick(CONTROLLER, AGENT, SUBAGENT, CLIENT), storm.cluster
+    if name == CLIENT or not cluster.is_up(name):
+        return False
+    span_ms = storm.span_ms(9_000)
+    cluster.pause(name)
+    cluster.lookout.sometimes("node: paused", span_ms > PAUSE_NOTICED_MS)
+    storm.later(span_ms, lambda: cluster.resume(name))
+    return True
+
+
+def _guard_crash(storm: Storm) -> bool:
+    return storm.cluster.crash_guard(storm.pick(SUBAGENT))
+
+
+def _reboot(storm: Storm) -> bool:
+    name = storm.pick(SUBAGENT, SUBAGENT, AGENT, CONTROLLER)
+    storm.cluster.reboot(name)
+    storm.later(500 + storm.span_ms(8_000), lambda: storm.cluster.boot(name))
+    return True
+
+
+def _clock(storm: Storm) -> bool:
+    name, cluster = storm.pick(CONTROLLER, AGENT, SUBAGENT), storm.cluster
+    offset_ms = storm.random.randint(-WALL_JUMP_MS_MAX, WALL_JUMP_MS_MAX)
+    loop = cluster.nodes[name].loop
+    waits = loop is not None and any(one.state is OrderState.WAITING for one in loop.state.orders.values())
+    cluster.lookout.sometimes("clock: jumped back", waits and offset_ms < cluster.nodes[name].machine.wall_offset_ms)
+    cluster.nodes[name].machine.wall_offset_ms = offset_ms
+    storm.later(storm.span_ms(10_000), lambda: setattr(cluster.nodes[name].machine, "wall_offset_ms", 0))
+    return storm.note(f"the wall clock of {name} is set wrong by {offset_ms} ms")
+
+
+def _drift(storm: Storm) -> bool:
+    name, ppm = storm.pick(CONTROLLER, AGENT, SUBAGENT), storm.random.randint(-DRIFT_PPM_MAX, DRIFT_PPM_MAX)
+    storm.cluster.drift(name, ppm)
+    return storm.note(f"the clock of {name} drifts by {ppm} ppm")
+
+
+# --- disks ------------------------------------------------------------------------------------------------------------
+
+
+def _disk_fault(storm: Storm) -> bool:
+    name = storm.pick(CONTROLLER, AGENT)
+    number = storm.random.choice((errno.EIO, errno.ENOSPC))
+    storm.cluster.nodes[name].disk.fails_with = number
+    storm.cluster.lookout.sometimes("disk: fault")
+    return storm.note(f"the disk of {name} is going to fail with {errno.errorcode[number]}")
+
+
+def _slow_disk(storm: Storm) -> bool:
+    name = storm.pick(CONTROLLER, AGENT)
+    disk = storm.cluster.nodes[name].disk
+    disk.pace = DiskPace(fsync_ms_min=5, fsync_ms_max=100, slow_rate=0.1, slow_ms_max=3_000)
+    storm.later(storm.span_ms(6_000), lambda: setattr(disk, "pace", QUICK))
+    return storm.note(f"the disk of {name} is slow")
+
+
+def _snapshot(storm: Storm) -> bool:
+    return storm.cluster.snapshot_soon(storm.pick(CONTROLLER, AGENT))
+
+
+# --- the network ------------------------------------------------------------------------------------------------------
+
+
+def _pair(storm: Storm) -> tuple[str, str]:
+    """Two nodes that speak with each other."""
+    kind = storm.random.randrange(4)
+    if kind == 0:
+        return CLIENT, CONTROLLER
+    if kind == 1:
+        return CONTROLLER, storm.pick(AGENT)
+    agent = storm.pick(AGENT)
+    return agent, storm.random.choice(storm.cluster.subagents(agent))
+
+
+def _heal_path(storm: Storm, first: str, second: str) -> None:
+    storm.cluster.network.heal_path(first, second)
+
+
+def _cut(storm: Storm) -> bool:
+    first, second = _pair(storm)
+    network, span_ms = storm.cluster.network, storm.span_ms(9_000)
+    if storm.random.random() < 0.5:
+        network.cut(first, second)
+        storm.note(f"cut between {first} and {second} for {span_ms:.0f} ms")
+    else:
+        source, target = (first, second) if storm.random.random() < 0.5 else (second, first)
+        network.cut_one_way(source, target)
+        storm.note(f"cut from {source} to {target} for {span_ms:.0f} ms")
+    storm.later(span_ms, lambda: _heal_path(storm, first, second))
+    return True
+
+
+def _partition(storm: Storm) -> bool:
+    names = [*storm.cluster.nodes, CLIENT]
+    storm.random.shuffle(names)
+    count = storm.random.randint(1, len(names) - 1)
+    one_side, other_side, span_ms = names[:count], names[count:], storm.span_ms(9_000)
+    storm.cluster.network.partition(one_side, other_side)
+    storm.later(span_ms, storm.cluster.network.heal)
+    return storm.note(f"partition {' '.join(one_side)} | {' '.join(other_side)} for {span_ms:.0f} ms")
+
+
+def _clog(storm: Storm) -> bool:
+    first, second = _pair(storm)
+    span_ms = storm.span_ms(4_000)
+    storm.cluster.network.clog(*storm.random.choice(((first, second), (second, first))), span_ms)
+    return storm.note(f"clog at {first} and {second} for {span_ms:.0f} ms")
+
+
+def _reset(storm: Storm) -> bool:
+    first, second = _pair(storm)
+    broken = storm.cluster.network.reset(first, second)
+    return bool(broken) and storm.note(f"{broken} connections between {first} and {second} are reset")
+
+
+def _weather(storm: Storm) -> bool:
+    draw = storm.random.random
+    storm.cluster.network.weather = Weather(
+        latency_ms_max=0.3 + storm.span_ms(100),
+        tail_rate=draw() * 0.1,
+        tail_ms_max=storm.span_ms(2_000),
+        reset_rate=draw() ** 3 * 0.02,
+        straggle_rate=draw(),
+    )
+    storm.later(storm.span_ms(8_000), lambda: setattr(storm.cluster.network, "weather", CALM))
+    return storm.note("the weather gets bad")
+
+
+FAULTS: dict[str, Callable[[Storm], bool]] = {
+    "crash controller": _crash_of((CONTROLLER,)),
+    "crash agent": _crash_of((AGENT,)),
+    "crash subagent": _crash_of((SUBAGENT,)),
+    "lose machine": _crash_of((CONTROLLER, AGENT, SUBAGENT), notice=False),
+    "stop": _stop,
+    "pause": _pause,
+    "guard crash": _guard_crash,
+    "reboot": _reboot,
+    "clock": _clock,
+    "drift": _drift,
+    "disk fault": _disk_fault,
+    "slow disk": _slow_disk,
+    "snapshot": _snapshot,
+    "cut": _cut,
+    "partition": _partition,
+    "clog": _clog,
+    "reset": _reset,
+    "weather": _weather,
+}
+
+WEIGHTS: dict[str, float] = {
+    "crash controller": 3,
+    "crash agent": 4,
+    "crash subagent": 4,
+    "lose machine": 2,
+    "stop": 1,
+    "pause": 3,
+    "guard crash": 1,
+    "reboot": 1,
+    "clock": 1,
+    "drift": 0.5,
+    "disk fault": 1,
+    "slow disk": 1,
+    "snapshot": 2,
+    "cut": 4,
+    "partition": 1,
+    "clog": 2,
+    "reset": 4,
+    "weather": 1,
+}

@@ -1,0 +1,263 @@
+"""Lookout: looks over the nodes' shoulders: timeline, ledger and `sometimes` conditions of one simulated run. Floor 10.
+
+* It reads and never changes: durable records as they come to the disks, the truth about processes, what machines are
+  asked to decide, and the state of a node in the moment of its crash.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from engine.base.codec import DecodeError
+from engine.base.ids import AgentId, OrderId
+from engine.model import command as commands
+from engine.model import event as events
+from engine.model.event import Event
+from engine.model.job import OnLost
+from engine.model.language import Language
+from engine.model.order import Attachment, Mark, OrderState
+from engine.model.outcome import OutcomeKind
+from engine.ports import Record
+from engine.rules.agent import SubagentReported
+from engine.rules.commands.add_order import AddOrder
+from engine.rules.controller import AgentReported
+from engine.runtime.link import LinkState
+from engine.runtime.recovery import decode_marks
+from engine.simulation.checkers import Breaches, Ledger
+from engine.simulation.coverage import Sometimes
+from engine.simulation.processes import ProcessGroup
+from engine.simulation.timeline import Timeline
+
+AGENT_STREAM = "agent "  # the controller's streams are called `agent <name>`
+
+
+class Lookout:
+    """What is seen of one run."""
+
+    def __init__(
+        self,
+        language: Language,
+        now_ns: Callable[[], int],
+        agent_of: Callable[[str], str | None],
+        is_up: Callable[[str], bool],
+        controller: str,
+    ) -> None:
+        """`agent_of`: subagent → its agent. `is_up`: whether a node runs at present."""
+        self.language = language
+        self.sometimes = Sometimes()
+        self.timeline = Timeline(now_ns)
+        self.breaches = Breaches()
+        self.ledger = Ledger(agent_of, self.breaches)
+        self._is_up = is_up
+        self._controller = controller
+        self._told: dict[tuple[AgentId, OrderId], None] = {}  # AttachOrders that were sent once, not confirmed
+        self._started: dict[str, None] = {}  # keys of attempts whose start was sent once
+        self._unknown: dict[OrderId, None] = {}  # orders whose last attempt is lost and nothing followed yet
+        self._agents: dict[OrderId, AgentId] = {}  # where an order was attached last
+
+    # --- durable records
+
+    def durable(self, node: str, records: Sequence[Record]) -> None:
+        """Take in records that have become durable on a node."""
+        for record in records:
+            try:
+                found: list[Event] = self.language.decode_events(record.events)
+            except DecodeError as error:
+                self.breaches.tell(f"S4: record {record.index} of {node} can not be read: {error}")
+                continue
+            self.ledger.durable(node, record.index, found)
+            if record.marks:
+                for stream, cursor in decode_marks(record.marks).items():
+                    self.ledger.shown(stream.removeprefix(AGENT_STREAM), cursor.index, f"to {node}")
+            for event in found:
+                self.timeline.note(node, event)
+                self._look(node, event)
+
+    def _look(self, node: str, event: Event) -> None:
+        look = _LOOKS.get(type(event))
+        if look is not None:
+            look(self, node, event)
+
+    def _attached(self, node: str, event: events.OrderAttached) -> None:
+        if node == self._controller:
+            before = self._agents.get(event.order)
+            self.sometimes("order: two agents", before is not None and before != event.agent)
+            self._agents[event.order] = event.agent
+            self._told.pop((event.agent, event.order), None)
+
+    def _assigned(self, node: str, event: events.AttemptAssigned) -> None:
+        if node != self._controller:
+            self.sometimes("alone: attempt assigned", not self._is_up(self._controller))
+
+    def _detached(self, node: str, event: events.OrderDetached) -> None:
+        if node != self._controller:
+            self.sometimes("alone: order detached", not self._is_up(self._controller))
+
+    def _ended(self, node: str, event: events.AttemptEnded) -> None:
+        if node != self._controller and event.outcome.kind is OutcomeKind.UNKNOWN:
+            self.sometimes("callable: unknown", "inside a process of ours" in event.outcome.message)
+            self.sometimes("process: lost with guard", "guard was killed" in event.outcome.message)
+            self.sometimes("process: lost with machine", "machine was restarted" in event.outcome.message)
+
+    def _held(self, node: str, event: events.OrderHeld) -> None:
+        self.sometimes("lost: held")
+        if node != self._controller:
+            self._unknown[event.order] = None
+
+    def _released(self, node: str, event: events.AttemptReleased) -> None:
+        if node == self._controller:
+            return
+        if event.order in self._unknown:
+            del self._unknown[event.order]
+            self.sometimes("lost: released")
+        else:
+            self.sometimes("lost: rerun", event.choice is OnLost.RERUN)
+            self.sometimes("lost: failed", event.choice is OnLost.FAIL)
+
+    def _killed(self, node: str, event: events.AttemptEnded) -> None:
+        self.sometimes("mark: killed running", event.outcome.kind is OutcomeKind.KILLED)
+
+    def _lost_link(self, node: str, event: events.AgentLost | events.SubagentLost) -> None:
+        self.sometimes("link: peer silent", "Nothing was heard" in event.reason)
+
+    # --- processes
+
+    def begun(self, group: ProcessGroup) -> None:
+        """A process has begun."""
+        self.ledger.begun(group)
+
+    def exited(self, group: ProcessGroup) -> None:
+        """A process has ended."""
+        self.sometimes("alone: job ended", not self._is_up(group.machine))
+
+    # --- decisions
+
+    def watch_controller(self, controller: Any) -> None:
+        """Look over the shoulder of a controller that has just booted."""
+        machine = controller.machine
+        decide, owed_to_agent, effects = machine.decide, machine.owed_to_agent, machine.effects
+
+        def decided(state: Any, command: Any, now_ms: int) -> Any:
+            decision = decide(state, command, now_ms)
+            if isinstance(command, AddOrder):
+                self.sometimes("link: command repeated", decision == [])
+            elif isinstance(command, AgentReported):
+                entry = controller.agents.get(command.agent)
+                catching_up = entry is not None and entry.link is not None and entry.link.state is LinkState.CATCHING_UP
+                self.sometimes("link: records to catch up", catching_up)
+            return decision
+
+        def owed(state: Any, agent: AgentId) -> Any:
+            found = owed_to_agent(state, agent)
+            for command in found:
+                if isinstance(command, commands.AttachOrder):
+                    self.sometimes("link: attach again", (agent, command.order.id) in self._told)
+                    self._told[agent, command.order.id] = None
+            return found
+
+        def effected(state: Any, event: Any) -> Any:
+            if isinstance(event, events.OrderAttaching):
+                entry = controller.agents.get(event.agent)
+                if entry is not None and entry.link is not None and entry.link.state is LinkState.COUPLED:
+                    self._told[event.agent, event.order] = None
+            return effects(state, event)
+
+        _put_in_place(machine, decide=decided, owed_to_agent=owed, effects=effected)
+
+    def watch_agent(self, agent: Any) -> None:
+        """Look over the shoulder of an agent that has just booted."""
+        machine = agent.machine
+        decide, owed_to_subagent, start_command = machine.decide, machine.owed_to_subagent, machine.start_command
+
+        def decided(state: Any, command: Any, now_ms: int) -> Any:
+            if isinstance(command, SubagentReported):
+                for report in command.reports:
+                    order = state.orders.get(report.order)
+                    known = order is None or order.state is not OrderState.PROCESSING or order.attempt != report.attempt
+                    self.sometimes("link: report repeated", known and isinstance(report, commands.ReportEnded))
+            return decide(state, command, now_ms)
+
+        def owed(state: Any, subagent: Any, now_ms: int) -> Any:
+            before = dict(self._started)
+            found = owed_to_subagent(state, subagent, now_ms)
+            starts = [one.start.key for one in found if isinstance(one, commands.StartAttempt)]
+            self.sometimes("link: start again", any(key in before for key in starts))
+            return found
+
+        def started(state: Any, order: Any, now_ms: int) -> Any:
+            command = start_command(state, order, now_ms)
+            self._started[command.start.key] = None
+            return command
+
+        _put_in_place(machine, decide=decided, owed_to_subagent=owed, start_command=started)
+
+    def watch_subagent(self, subagent: Any) -> None:
+        """Look over the shoulder of a subagent that has just booted."""
+        decode = subagent._decode
+
+        def decoded(raw: Any) -> Any:
+            command = decode(raw)
+            if isinstance(command, commands.StartAttempt):
+                self.sometimes("link: start repeated", command.start.key in subagent._started)
+            return command
+
+        _put_in_place(subagent, _decode=decoded)
+
+    # --- crashes
+
+    def crash_of_controller(self, controller: Any) -> None:
+        """Look at a controller in the moment of its crash."""
+        state = controller.loop.state
+        orders = list(state.orders.values())
+        self.sometimes("crash: attaching", any(one.attachment is Attachment.ATTACHING for one in orders))
+        self.sometimes("crash: mark owed", any(entry.owed for entry in state.agents.values()))
+        self._crash_of_owner(state)
+
+    def crash_of_agent(self, agent: Any, controller: Any) -> None:
+        """Look at an agent in the moment of its crash; `controller` is its controller's state or None."""
+        state = agent.loop.state
+        self.sometimes("crash: detached, not acknowledged", state.detached)
+        self.sometimes("crash: order in line", len(state.lines))
+        if controller is not None:
+            self.sometimes("crash: attaching", controller.attaching(state.agent))
+        self._crash_of_owner(state)
+
+    def _crash_of_owner(self, state: Any) -> None:
+        owned = [order for order in state.orders.values() if state.owns(order)]
+        self.sometimes("crash: fork under way", any(order.state is OrderState.FORKED for order in owned))
+        waiting = [order for order in owned if order.state is OrderState.WAITING]
+        self.sometimes("crash: retry waiting", any("round" in order.cause for order in waiting))
+        self.sometimes("crash: sleeping", any(order.cause == "sleeping" for order in waiting))
+
+    def crash_of_subagent(self, subagent: Any, running: Sequence[ProcessGroup]) -> None:
+        """Look at a subagent in the moment of its crash."""
+        self.sometimes("crash: job running", running)
+        self.sometimes("crash: callable running", subagent._calls)
+        self.sometimes("crash: reports not acknowledged", len(subagent.outbox))
+
+
+def _put_in_place(owner: Any, **methods: Any) -> None:
+    for name, method in methods.items():
+        setattr(owner, name, method)
+
+
+def _marked(lookout: Lookout, _node: str, event: Any) -> None:
+    lookout.sometimes("mark: suspended", event.mark is Mark.SUSPEND)
+
+
+def _both(lookout: Lookout, node: str, event: Any) -> None:
+    lookout._ended(node, event)
+    lookout._killed(node, event)
+
+
+_LOOKS: dict[type[Event], Callable[[Lookout, str, Any], None]] = {
+    events.OrderAttached: Lookout._attached,
+    events.AttemptAssigned: Lookout._assigned,
+    events.OrderDetached: Lookout._detached,
+    events.AttemptEnded: _both,
+    events.OrderHeld: Lookout._held,
+    events.AttemptReleased: Lookout._released,
+    events.AgentLost: Lookout._lost_link,
+    events.SubagentLost: Lookout._lost_link,
+    events.OrderMarked: _marked,
+    events.OrderCancelled: lambda lookout, _node, _event: lookout.sometimes("mark: cancelled"),
+}
