@@ -26,7 +26,7 @@ Telling = tuple[str, str]  # the step's label ("" for the order itself), and wha
 class Screen(Protocol):
     """Where the progress of an order is shown."""
 
-    def begin(self, table: StepTable) -> None:
+    def begin(self, table: StepTable, heading: str) -> None:
         """Begin to show a table; what it holds already is past."""
 
     def happened(self, strand: Strand, event: Event) -> None:
@@ -50,8 +50,9 @@ class PlainScreen:
         self._table: StepTable | None = None
         self._label_chars = 0
 
-    def begin(self, table: StepTable) -> None:
+    def begin(self, table: StepTable, heading: str) -> None:
         self._table = table
+        self._face.out(heading)
         labels = [len(table.label(position)) for position, _ in table.workflow.instructions()]
         self._label_chars = min(max(labels, default=0), LABEL_CHARS_MAX)
 
@@ -75,6 +76,9 @@ class PlainScreen:
 
 class SilentScreen(PlainScreen):
     """Notes only: standard output belongs to the one JSON object at the end."""
+
+    def begin(self, table: StepTable, heading: str) -> None:
+        pass
 
     def happened(self, strand: Strand, event: Event) -> None:
         pass

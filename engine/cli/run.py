@@ -7,15 +7,14 @@
 import contextlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
-import msgspec
 
 from engine.cli.exits import Ended, ExitCode
 from engine.cli.face import Face
 from engine.cli.output import debug_option, output_option
-
-DEFAULT_STATE = ".understudy"
+from engine.cli.request import DEFAULT_STATE, Request
 
 EPILOG = """\b
 Examples:
@@ -31,18 +30,6 @@ cancels it and kills what runs, a third gives up waiting.
 \b
 Exit codes: 0 finished, 1 failed, 2 wrong usage, 3 held, 4 cancelled, 5 suspended, 70 a mistake of ours,
 74 the state directory can not be used, 75 it is in use, 78 the document is wrong."""
-
-
-class Request(msgspec.Struct, frozen=True):
-    """What the person asked for."""
-
-    file: Path
-    state: Path
-    words: tuple[str, ...] = ()  # of -p
-    new: bool = False
-    release: str | None = None
-    order: str | None = None
-    program: str = "python -m engine"
 
 
 @click.command("run", epilog=EPILOG)
@@ -113,11 +100,11 @@ def run(face: Face, request: Request, output: str) -> int:
 
     from engine.cli.closing import say_ending
 
-    say_ending(face, request, ending, json=json)
+    say_ending(face, request, ending.code, ending.table, ending.order, json=json)
     return ending.code
 
 
-def _screen(face: Face, json: bool) -> "Screen":
+def _screen(face: Face, json: bool) -> Any:
     from engine.cli.lines import PlainScreen, SilentScreen
 
     if json:

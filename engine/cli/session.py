@@ -1,66 +1,63 @@
-"""Session: one `run` on the embedded engine: which order, how it is followed, what Ctrl-C does. Floor 11.
+"""Session: one `run` on the embedded engine: it begins or resumes the order, follows it, and obeys Ctrl-C. Floor 11.
 
 * What is shown comes from the controller's events alone; for a resumed order they are read from the journal's start,
   and everything before the present activation is past.
 * It ends when the order has ended, or when nothing of it can go on by itself.
-* Signals are taken here, in the role `run`, and given back at the end; the library never touches them.
 """
 
 import asyncio
 import contextlib
-import os
-import signal
 from collections.abc import Mapping
 
 import msgspec
 
 from engine.base.codec import Value
-from engine.base.ids import START, AgentId, BundleId, OrderId, SubagentId, is_name
+from engine.base.ids import START, OrderId
 from engine.base.problem import EngineClosed, Refused
 from engine.base.tasks import TaskScope
+from engine.cli.choice import agents_needed, bundles_needed, chosen_order, family_of, unfinished_orders
 from engine.cli.exits import Ended, ExitCode
 from engine.cli.face import Face
 from engine.cli.lines import Screen
 from engine.cli.log import Logging
-from engine.cli.output import day_text
+from engine.cli.presses import KILL, SUSPEND, Presses
 from engine.cli.request import Request
-from engine.cli.steps import StepTable
+from engine.cli.steps import StepTable, Strand
 from engine.cli.values import complete_values
 from engine.client.client import EventStream, Happening
 from engine.embed import Engine
 from engine.journal.lock import holder_of
-from engine.model.event import AttemptAssigned, EpochBegan, OrderCommandDropped, OrderHeld
-from engine.model.item import BundleItem
+from engine.model.event import EpochBegan, OrderCommandDropped
 from engine.model.job import OnLost
-from engine.model.order import LIVE, Mark, Order, OrderState
-from engine.model.query import ListOrders
-from engine.model.workflow import DEFAULT_AGENT, Workflow
+from engine.model.order import Mark, Order, OrderState
+from engine.model.workflow import Workflow
 from engine.ports import StoreFault
 from engine.rules.commands.cancel_order import CancelOrder
 from engine.rules.commands.change_item import ChangeItem
 from engine.rules.commands.release_attempt import ReleaseAttempt
 from engine.rules.commands.resume_order import ResumeOrder
 from engine.rules.commands.suspend_order import SuspendOrder
-from engine.rules.instructions.job import Execute
-from engine.rules.statement import CONTROLLER, agents_of
+from engine.rules.operator_command import OperatorCommand
 from engine.runtime.link import LinkLost
 from engine.runtime.real_clock import RealClock
 
-TICK_S = 0.25  # how often a live picture is drawn anew and the engine is asked whether it lives
+TICK_S = 0.25  # while nothing happens: how often a picture is drawn anew and the engine asked whether it lives
 NEWS_MAX = 1_000  # events read ahead of the picture
-AGENT_FOLDER = "agent-"
 
-SUSPEND, KILL, LEAVE = 1, 2, 3  # what so many Ctrl-C mean
+_CODES = {
+    OrderState.FINISHED: ExitCode.FINISHED,
+    OrderState.FAILED: ExitCode.FAILED,
+    OrderState.BROKEN: ExitCode.FAILED,
+    OrderState.CANCELLED: ExitCode.CANCELLED,
+}
 
 
-class Ending(msgspec.Struct, kw_only=True):
-    """How a run ended, with all that is to be said of it."""
+class Ending(msgspec.Struct, frozen=True):
+    """How a run ended: the code, and all that is to be said of it."""
 
     code: ExitCode
     table: StepTable
-    order: Order | None  # as it is now; None when it is gone
-    workflow: Workflow
-    state: str  # the directory, as a path to be shown
+    order: Order
 
 
 class Session:
@@ -76,190 +73,235 @@ class Session:
         self._screen = screen
         self._log = log
         self._clock = RealClock()
-        self._engine: Engine
+        self._engine = Engine(request.state, agents=agents_needed(workflow, request))
+        self._presses = Presses(self._wake, self._last_words)
+        self._acted = 0  # how many presses have been acted on
         self._table: StepTable
-        self._stream: EventStream
+        self._stream: EventStream | None = None
         self._news: asyncio.Queue[Happening | None] = asyncio.Queue(NEWS_MAX)
         self._scope = TaskScope("run", self._failed)
         self._failure: BaseException | None = None
-        self._presses = 0  # of Ctrl-C
-        self._done = 0  # how many of them have been acted on
+        self._seen = 0  # index of the last record shown
+        self._owed = 0  # index of the last record that a command of ours made: before it nothing is judged
         self._past: set[tuple[OrderId, int]] = set()  # attempts that began before this activation
-        self._released: set[tuple[OrderId, int]] = set()
+        self._tried: set[tuple[OrderId, int]] = set()  # those of them that were released
+        self._excused: set[tuple[OrderId, int]] = set()  # what a command of ours is about to set in motion
 
     async def run(self) -> Ending:
         """Run the order; raises Ended for what keeps it from running."""
-        with self._signals():
+        with self._presses:
             try:
                 return await self._run()
             except StoreFault as fault:
-                raise Ended(self._store_code(), f"{fault}") from None
+                raise Ended(self._store_code(), str(fault)) from None
             except Refused as refused:
                 raise Ended(ExitCode.USAGE, refused.problem.sentence) from None
             except (EngineClosed, LinkLost) as closed:
-                again = f"Run `{self._request.again()}` to go on with the order."
-                raise Ended(self._closed_code(), f"The engine ended: {_reason(closed)}. {again}") from None
+                reason = getattr(closed, "reason", str(closed)).rstrip(".")
+                sentence = f"The engine ended: {reason}. `{self._request.again()}` goes on where it was."
+                raise Ended(self._closed_code(), sentence) from None
 
     async def _run(self) -> Ending:
-        request = self._request
-        self._engine = Engine(request.state, agents=_agents(self._workflow, request))
-        await self._engine.open()
+        state = self._request.state
         try:
-            self._face.state = request.state
-            self._log.file.open(request.state)
-            self._interrupted()
-            known = await self._known()
-            if known is None:
+            await self._engine.open()
+            self._face.state = state
+            self._log.file.open(state)
+            client = self._engine.client
+            unfinished = await unfinished_orders(client)
+            order = await chosen_order(client, self._workflow, self._request, unfinished)
+            self._mention([one for one in unfinished if order is None or one.id != order.id])
+            if order is None:
                 await self._begin()
-            elif known.is_terminal:
-                return await self._told_already(known)
             else:
-                await self._go_on(known)
+                await self._go_on(order)
             code = await self._follow()
-            self._screen.end(self._clock.now_ms())
-            return await self._ending(code)
+            order = (await client.order(self._table.root.order)).order
+            return Ending(code, self._table, order)
         finally:
             self._screen.end(self._clock.now_ms())
             await self._scope.close()
-            if hasattr(self, "_stream"):
+            if self._stream is not None:
                 await self._stream.aclose()
             await self._engine.close()
 
-    # --- which order --------------------------------------------------------------------------------------------------
-
-    async def _known(self) -> Order | None:
-        """Return the order that is meant, None when a new one is to begin."""
-        request = self._request
-        unfinished = await self._unfinished()
-        own = [order for order in unfinished if order.workflow.partition("@")[0] == self._workflow.name]
-        found = await self._named(request.order) if request.order else (own[-1] if own else None)
-        if request.new:
-            if found is not None and request.order:
-                raise Ended(ExitCode.USAGE, f"Order {found.id} exists already; give --new another id, or none.")
-            found = None
-        live = found is not None and not found.is_terminal
-        if live and found is not None and request.words:
-            sentence = f"Order {found.id} is unfinished and keeps the parameters it began with: go on with it without -p"
-            raise Ended(ExitCode.USAGE, f"{sentence}, or add --new to begin another one.")
-        if request.release and not live:
-            sentence = f"No order of workflow {self._workflow.name} in {request.state} is unfinished"
-            raise Ended(ExitCode.USAGE, f"{sentence}; there is nothing to release.")
-        others = [order for order in unfinished if found is None or order.id != found.id]
-        self._mention(others)
-        return found
-
-    async def _named(self, order_id: str) -> Order | None:
-        try:
-            order = (await self._engine.client.order(order_id)).order
-        except Refused:
-            return None
-        name = order.workflow.partition("@")[0]
-        if name != self._workflow.name or order.parent is not None:
-            raise Ended(ExitCode.USAGE, f"Order {order_id} is one of workflow {name}; choose another id.")
-        return order
-
-    async def _unfinished(self) -> list[Order]:
-        found: list[Order] = []
-        after = None
-        while True:
-            page = await self._engine.client.orders(ListOrders(after, LIVE))
-            found.extend(view.order for view in page.orders)
-            if not page.more:
-                return found
-            after = page.orders[-1].order.id
-
-    def _mention(self, others: list[Order]) -> None:
-        moving = [order for order in others if order.mark is not Mark.SUSPEND]
-        if moving:
-            names = ", ".join(f"{order.id}" for order in moving[:3]) + (", …" if len(moving) > 3 else "")
-            self._screen.note(f"Unfinished too in {self._request.state}, and going on meanwhile: {names}.")
-
-    # --- a new one, or one that goes on -------------------------------------------------------------------------------
+    # --- the beginning ------------------------------------------------------------------------------------------------
 
     async def _begin(self) -> None:
         complete_values(self._workflow, self._given)
-        await self._add_bundles()
+        for item in bundles_needed(self._workflow):
+            await self._engine.client.command(ChangeItem(item))
         try:
             await self._engine.deploy(self._workflow)
         except Refused as refused:
             raise Ended(ExitCode.DOCUMENT, f"{self._request.file}: {refused.problem.sentence}") from None
+        if self._presses.count:
+            raise Ended(ExitCode.INTERRUPTED, "Interrupted before an order began; nothing was run.")
         self._stream = self._engine.events()
-        order = await self._engine.add_order(self._workflow, self._given, id=self._request.order)
-        self._table = StepTable(OrderId(order.id), self._workflow)
-        self._head(order.id, self._workflow, "")
-        self._screen.begin(self._table)
-        self._scope.start(self._read(), "events")
+        added = await self._engine.add_order(self._workflow, self._given, order_id=self._request.order)
+        self._table = StepTable(OrderId(added.id), self._workflow)
+        self._screen.begin(self._table, f"order {added.id} of workflow {self._workflow.id}")
+        self._scope.start(self._read(self._stream), "events")
 
     async def _go_on(self, order: Order) -> None:
+        """Follow an order that is there already; one that has ended is only looked at."""
         name, _, version = order.workflow.partition("@")
         began_with = await self._engine.client.workflow(name, version)
         self._table = StepTable(order.id, began_with)
+        await self._catch_up(order)
+        if order.is_terminal:
+            self._screen.note(f"Order {order.id} ended before, {order.state}; nothing was run.")
+            return
         if began_with != self._workflow:
             self._screen.note(
                 f"{self._request.file} has changed since order {order.id} began; it goes on with the version it began"
-                f" with, {version}. (--new begins another order with the changed file.)"
+                f" with ({version}). --new begins another order with the changed file."
             )
-            self._workflow = began_with
-        self._stream = self._engine.events(START)
-        self._scope.start(self._read(), "events")
-        await self._catch_up(order)
-        self._head(order.id, began_with, f" goes on, with {_count(len(self._table.steps()), 'step')} behind it")
-        self._screen.begin(self._table)
-        strands = self._table.strands.values()
-        if order.mark is Mark.SUSPEND or any(strand.state is OrderState.SUSPENDED for strand in strands) or self._failed_branches():
-            with contextlib.suppress(Refused):  # NotSuspended: what looked so has been resumed by an earlier run
-                await self._engine.client.command(ResumeOrder(order.id))
+        steps = [step for step in self._table.steps() if not step.is_open]
+        what = f"goes on; {len(steps)} {'step has' if len(steps) == 1 else 'steps have'} ended before"
+        self._screen.begin(self._table, f"order {order.id} of workflow {order.workflow} {what}")
+        failed = self._table.stays_failed()
+        suspended = any(one.state is OrderState.SUSPENDED for one in self._table.strands.values())
+        if failed or suspended or order.mark is Mark.SUSPEND:
+            self._excused.update((strand.order, strand.attempt) for strand in failed)
+            await self._command(ResumeOrder(order.id))
 
     async def _catch_up(self, order: Order) -> None:
-        """Apply all events from before this activation; where the journal no longer has them, begin with the state."""
+        """Apply all events from before this activation; where the journal has trimmed them, begin with the state."""
         epoch = (await self._engine.client.status()).counts["epoch"]
+        self._stream = self._engine.events(START)
+        reading = self._scope.start(self._read(self._stream), "history")
         try:
-            while True:
-                happening = await self._next()
-                if happening is None:
-                    continue
-                if isinstance(happening.event, EpochBegan) and happening.event.epoch == epoch:
-                    break
-                self._table.apply(happening.event, happening.id.index)
+            while not _begins(happening := await self._next(), epoch):
+                self._apply(happening)
         except Refused:
-            self._failure = None
+            await asyncio.wait([reading])
             await self._stream.aclose()
+            self._failure = None
             self._stream = self._engine.events()
-            self._scope.start(self._read(), "events")
-            self._table.seed(await self._family(order))
+            self._table.seed(await family_of(self._engine.client, order))
+            self._scope.start(self._read(self._stream), "events")
         self._past = {(step.order, step.attempt) for step in self._table.steps() if step.kind == "job"}
 
-    async def _family(self, order: Order) -> list[Order]:
-        """Return an order and its branches, parents first."""
-        found = {order.id: order}
-        after = None
-        while True:
-            page = await self._engine.client.orders(ListOrders(after, roots_only=False))
-            found.update((view.order.id, view.order) for view in page.orders if view.order.parent in found)
-            if not page.more:
-                return list(found.values())
-            after = page.orders[-1].order.id
+    def _mention(self, others: list[Order]) -> None:
+        moving = [order.id for order in others if order.mark is not Mark.SUSPEND]
+        if moving:
+            names = ", ".join(moving[:3]) + (", …" if len(moving) > 3 else "")
+            self._screen.note(f"Unfinished too in {self._request.state}, and going on meanwhile: {names}")
 
-    async def _told_already(self, order: Order) -> Ending:
-        """An order that was named has ended before: say how."""
-        name, _, version = order.workflow.partition("@")
-        self._workflow = await self._engine.client.workflow(name, version)
-        self._table = StepTable(order.id, self._workflow)
-        self._screen.note(f"Order {order.id} ended before, {order.state}; nothing was run.")
-        self._stream = self._engine.events(START)
-        self._scope.start(self._read(), "events")
-        await self._catch_up(order)
-        return await self._ending(_code_of(order))
+    # --- the following ------------------------------------------------------------------------------------------------
 
-    async def _add_bundles(self) -> None:
-        """Give every bundle that the workflow names the one subagent there is of its agent here."""
-        for _, step in self._workflow.instructions():
-            if isinstance(step, Execute) and step.bundle:
-                agent = AgentId(step.place(self._workflow))
-                item = BundleItem(BundleId(step.bundle), agent, {SubagentId(f"subagent-{agent}"): 1})
-                await self._engine.client.command(ChangeItem(item))
+    async def _follow(self) -> ExitCode:
+        """Show what happens until the order has ended or stands still."""
+        while not self._table.root.is_terminal:
+            happening = await self._next()
+            while happening is not None:
+                strand = self._apply(happening)
+                if strand is not None:
+                    self._screen.happened(strand, happening.event)
+                happening = None if self._news.empty() else self._news.get_nowait()
+            self._screen.draw(self._clock.now_ms())
+            if self._face.is_cut:
+                self._presses.ask()
+            await self._release()
+            await self._obey()
+            if self._seen >= self._owed and self._acted < KILL and self._table.is_still(self._excused):
+                return self._still_code()
+        return _CODES[self._table.root.state]
 
-    def _head(self, order: str, workflow: Workflow, what: str) -> None:
-        if not self._is_live():
-            at = day_text(self._clock.now_ms())
-            self._screen.head(f"{at}  order {order} of workflow {workflow.name}, version {workflow.version}{what}")
+    def _still_code(self) -> ExitCode:
+        if self._acted:
+            return ExitCode.SUSPENDED
+        return ExitCode.HELD if self._table.held() or self._table.stays_failed() else ExitCode.SUSPENDED
+
+    async def _release(self) -> None:
+        """Release what was lost before this run began; what is lost in it is for the next decision of a person."""
+        if self._request.release is None:
+            return
+        for strand in self._table.held():
+            key = (strand.order, strand.attempt)
+            if key in self._past and key not in self._tried:
+                self._tried.add(key)
+                self._excused.add(key)
+                if not await self._command(ReleaseAttempt(strand.order, OnLost(self._request.release))):
+                    self._excused.discard(key)
+
+    async def _obey(self) -> None:
+        """Act on the presses of Ctrl-C that have come since."""
+        order = self._table.root.order
+        if self._presses.count >= SUSPEND and self._acted < SUSPEND:
+            self._acted = SUSPEND
+            if not self._face.is_cut:
+                self._screen.note(
+                    "Suspending: running attempts are let run to their end. Ctrl-C again cancels and kills."
+                )
+            await self._command(SuspendOrder(order))
+        if self._presses.count >= KILL and self._acted < KILL:
+            self._acted = KILL
+            self._screen.note("Cancelling: running attempts are killed. Ctrl-C again gives up waiting for them.")
+            await self._command(CancelOrder(order, kill=True))
+
+    async def _command(self, command: OperatorCommand) -> bool:
+        """Send a command and remember its record; one that is pointless by now is refused, which is no harm."""
+        try:
+            accepted = await self._engine.client.command(command)
+        except Refused as refused:
+            self._screen.note(refused.problem.sentence)
+            return False
+        self._owed = max(self._owed, accepted.index)
+        return True
+
+    def _apply(self, happening: Happening | None) -> Strand | None:
+        if happening is None:
+            return None
+        self._seen = happening.id.index
+        strand = self._table.apply(happening.event, happening.id.index)
+        if strand is not None and isinstance(happening.event, OrderCommandDropped):
+            self._excused.discard((strand.order, strand.attempt))
+        return strand
+
+    # --- news ---------------------------------------------------------------------------------------------------------
+
+    async def _read(self, stream: EventStream) -> None:
+        async for happening in stream:
+            await self._news.put(happening)
+
+    async def _next(self) -> Happening | None:
+        """Return the next event, or None after a tick or a press; raises what ended the stream or the engine."""
+        if self._news.empty() and self._failure is not None:
+            raise self._failure
+        try:
+            async with asyncio.timeout(TICK_S):
+                return await self._news.get()
+        except TimeoutError:
+            await self._engine.client.status()  # a stream of a dead engine is silent; a query is refused
+            return None
+
+    def _wake(self) -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            self._news.put_nowait(None)
+
+    def _failed(self, error: BaseException) -> None:
+        self._failure = error
+        self._wake()
+
+    def _last_words(self) -> None:
+        self._screen.end(self._clock.now_ms())
+        self._face.err(f"Gave up waiting. `{self._request.again()}` tells what became of the order.")
+
+    # --- codes --------------------------------------------------------------------------------------------------------
+
+    def _store_code(self) -> ExitCode:
+        with contextlib.suppress(OSError):
+            if holder_of(str(self._request.state)) is not None:
+                return ExitCode.IN_USE
+        return ExitCode.STATE
+
+    def _closed_code(self) -> ExitCode:
+        failure = getattr(self._engine, "failure", None)
+        return ExitCode.STATE if failure is None or isinstance(failure, StoreFault) else ExitCode.MISTAKE
+
+
+def _begins(happening: Happening | None, epoch: int) -> bool:
+    """Tell whether an event opens the controller's present activation."""
+    return happening is not None and isinstance(happening.event, EpochBegan) and happening.event.epoch == epoch

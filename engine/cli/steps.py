@@ -140,7 +140,7 @@ class StepTable:
     def is_still(self, excused: Iterable[tuple[OrderId, int]] = ()) -> bool:
         """Tell whether nothing of a live order can go on by itself.
 
-        `excused`: held attempts (order, attempt) that somebody has released; their strands are about to move.
+        `excused`: held or failed strands (order, attempt) that a command is about to set in motion.
         """
         if self.root.is_terminal:
             return False
@@ -215,7 +215,10 @@ class StepTable:
         branches = strand.steps[-1].strands
         if not all(inner.is_terminal for inner in branches):
             return True
-        return any(inner.state is OrderState.FAILED for inner in branches) and not self._joins_failed(strand)
+        failed = [inner for inner in branches if inner.state is OrderState.FAILED]
+        if not failed or self._joins_failed(strand):
+            return False
+        return all((inner.order, inner.attempt) not in excused for inner in failed)
 
     def _joins_failed(self, strand: Strand) -> bool:
         return bool(getattr(self.instruction(strand.position), "join_if_failed", True))

@@ -48,9 +48,10 @@ class LiveScreen:
         self._table: StepTable | None = None
         self._drawn_ms = 0
 
-    def begin(self, table: StepTable) -> None:
+    def begin(self, table: StepTable, heading: str) -> None:
         self._table = table
         if self._live is None:
+            self._console.print(Text(heading, style="dim"))
             self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
             self._live.start()
 

@@ -101,7 +101,12 @@ class Feed:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waited += 1
         heapq.heappush(self._waiting, (index, self._waited, future))
-        await future
+        try:
+            await future
+        finally:
+            if future.cancelled():
+                self._waiting = [one for one in self._waiting if one[2] is not future]
+                heapq.heapify(self._waiting)
 
     def close(self, reason: str) -> None:
         """End everybody who reads or waits with EngineClosed; safe to call twice."""
@@ -121,6 +126,7 @@ class Feed:
             "ring_records": len(self._ring),
             "ring_bytes": self._ring_bytes,
             "readers_waiting": len(self._sleeping),
+            "waits": len(self._waiting),
         }
 
     def refuse_when_closed(self) -> None:

@@ -49,28 +49,32 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Growth:
-    """How the journal grew: a bounded list of samples, oldest first, thinned evenly."""
+    """How the journal grew: a bounded list of samples, oldest first; the more there are, the wider they stand apart."""
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
+        self._apart = 1
 
     def note(self, sample: Sample) -> None:
-        """Add a sample when the last one is a minute or a MiB away; a shorter log forgets the samples above its end."""
+        """Add a sample when the last one is minutes or MiB away; a shorter log forgets the samples above its end."""
         samples = self.samples
         while samples and samples[-1].index > sample.index:
             samples.pop()
         if samples:
-            last = samples[-1]
-            if sample.at_ms - last.at_ms < SAMPLE_MS and sample.written_bytes - last.written_bytes < SAMPLE_BYTES:
+            age_ms, size_bytes = sample.at_ms - samples[-1].at_ms, sample.written_bytes - samples[-1].written_bytes
+            if age_ms < SAMPLE_MS * self._apart and size_bytes < SAMPLE_BYTES * self._apart:
                 return
         samples.append(sample)
         if len(samples) > SAMPLES_MAX:
             del samples[1::2]
+            self._apart *= 2
 
     def forget(self, upto: int) -> None:
         """Drop samples that lie below the log's first record; the last of them stays, as the log's beginning."""
         place = bisect_left(self.samples, upto + 1, key=lambda one: one.index)
         del self.samples[: max(place - 1, 0)]
+        if self._apart > 1 and len(self.samples) < SAMPLES_MAX // 4:
+            self._apart //= 2
 
     def behind(self, index: int, now: Sample) -> tuple[int, int]:
         """Return bytes and age in ms of what stands behind `index`, rather too small than too large."""

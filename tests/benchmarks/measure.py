@@ -165,8 +165,10 @@ async def bounded(what: str, limit_s: float = PART_S_MAX) -> AsyncIterator[None]
 class Stopwatch:
     """Wall time and processor time of this process, all its threads, since it was made."""
 
-    def __init__(self) -> None:
-        gc.collect()
+    def __init__(self, *, collect: bool = True) -> None:
+        """`collect`: begin without garbage of what was measured before."""
+        if collect:
+            gc.collect()
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def read(self) -> tuple[float, float]:

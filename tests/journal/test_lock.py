@@ -133,20 +133,26 @@ def in_own_namespace(script: str) -> str:
     return subprocess.run(["unshare", "-m", "sh", "-ec", script], capture_output=True, text=True, check=True).stdout
 
 
-TRY = "import sys\\nfrom engine.journal.lock import lock_directory\\ntry: lock_directory(sys.argv[1])\\nexcept Exception as e: print(e)"
+TRY = r"""import sys
+from engine.journal.lock import lock_directory
+try:
+    lock_directory(sys.argv[1])
+except Exception as error:
+    print(error)
+"""
 
 
 def test_a_read_only_file_system(tmp_path: Path) -> None:
-    said = in_own_namespace(f'mount -t tmpfs -o ro none {tmp_path}; printf "{TRY}" | {sys.executable} - {tmp_path}')
+    said = in_own_namespace(f'mount -t tmpfs -o ro none {tmp_path}; {sys.executable} -c "{TRY}" {tmp_path}')
     assert "lies on a read-only file system" in said
 
 
 def test_the_file_system_of_a_real_mount(tmp_path: Path) -> None:
-    script = "import sys\\nfrom engine.journal.lock import file_system_of\\nprint(file_system_of(sys.argv[1]))"
+    script = "import sys; from engine.journal.lock import file_system_of; print(file_system_of(sys.argv[1]))"
     place = tmp_path / "with space"
     place.mkdir()
     said = in_own_namespace(
-        f'mount -t tmpfs none "{place}"; mkdir "{place}/below"; printf "{script}" | {sys.executable} - "{place}/below"'
+        f'mount -t tmpfs none "{place}"; mkdir "{place}/below"; {sys.executable} -c "{script}" "{place}/below"'
     )
     assert said == "tmpfs\n"
 

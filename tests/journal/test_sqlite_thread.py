@@ -74,5 +74,12 @@ async def test_a_cancelled_call_still_runs_to_its_end(tmp_path: Path) -> None:
 
 @DIALS
 async def test_an_abandoned_place_ends_by_itself(dial: SqliteDial, tmp_path: Path) -> None:
+    before = set(threading.enumerate())
     place = await dial(partial(connector, tmp_path))
-    place.abandon()  # the leak check sees whether its thread and its files are gone
+    threads = set(threading.enumerate()) - before
+    place.abandon()
+    place.abandon()
+    for thread in threads:
+        await asyncio.to_thread(thread.join, 10)
+        assert not thread.is_alive()
+    assert not list(tmp_path.glob("*-wal"))

@@ -1,0 +1,100 @@
+"""Which order a `run` is about, and what must be there to run it. Floor 11.
+
+* An unfinished order goes on unless the person asks for a new one; of several the one that was added last.
+* An order that is named is meant, whatever became of it: an order that has ended is told, not run again.
+"""
+
+import contextlib
+import os
+
+from engine.base.ids import AgentId, BundleId, SubagentId, is_name
+from engine.base.problem import Refused
+from engine.cli.exits import Ended, ExitCode
+from engine.cli.request import Request
+from engine.client.client import Client
+from engine.model.item import BundleItem
+from engine.model.order import LIVE, Order
+from engine.model.query import ListOrders
+from engine.model.workflow import DEFAULT_AGENT, Workflow
+from engine.rules.instructions.job import Execute
+from engine.rules.statement import CONTROLLER, agents_of
+
+AGENT_FOLDER = "agent-"  # the folders of agents in a state directory begin so
+
+
+def agents_needed(workflow: Workflow, request: Request) -> tuple[str, ...]:
+    """Return the agents to be run: those the workflow names, and those that earlier orders in the directory needed."""
+    found = dict.fromkeys((DEFAULT_AGENT, *agents_of(workflow, workflow.steps)))
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(request.state)):
+            if name.startswith(AGENT_FOLDER):
+                found[AgentId(name.removeprefix(AGENT_FOLDER))] = None
+    return tuple(agent for agent in found if agent != CONTROLLER and is_name(agent))
+
+
+def bundles_needed(workflow: Workflow) -> list[BundleItem]:
+    """Return the bundles that the workflow names, each with the one subagent that its agent has here."""
+    steps = [step for _, step in workflow.instructions() if isinstance(step, Execute) and step.bundle]
+    return [
+        BundleItem(
+            BundleId(str(step.bundle)), step.place(workflow), {SubagentId(f"subagent-{step.place(workflow)}"): 1}
+        )
+        for step in steps
+    ]
+
+
+async def unfinished_orders(client: Client) -> list[Order]:
+    """Return all orders that have not ended, branches left out, in the order in which they were added."""
+    return await _listed(client, ListOrders(states=LIVE))
+
+
+async def family_of(client: Client, order: Order) -> list[Order]:
+    """Return an order and all its branches, parents first."""
+    found = {order.id: order}
+    for one in await _listed(client, ListOrders(roots_only=False)):
+        if one.parent in found:
+            found[one.id] = one
+    return list(found.values())
+
+
+async def chosen_order(client: Client, workflow: Workflow, request: Request, unfinished: list[Order]) -> Order | None:
+    """Return the order that is meant, None when a new one is to begin; raises Ended when the request contradicts it."""
+    own = [order for order in unfinished if order.workflow.partition("@")[0] == workflow.name]
+    if request.order is not None:
+        found = await _named_order(client, workflow, request.order)
+    else:
+        found = own[-1] if own and not request.new else None
+    if found is not None and request.new:
+        raise Ended(ExitCode.USAGE, f"Order {found.id} exists already; give --new another --id, or none.")
+    if request.release and (found is None or found.is_terminal):
+        which = f"Order {request.order}" if request.order else f"No order of workflow {workflow.name}"
+        what = "is not unfinished" if request.order else "is unfinished"
+        raise Ended(ExitCode.USAGE, f"{which} {what} in {request.state}; there is nothing to release.")
+    if found is not None and not found.is_terminal and request.words:
+        raise Ended(
+            ExitCode.USAGE,
+            f"Order {found.id} is unfinished and keeps the parameters it began with: leave -p out to go on with it,"
+            " or add --new to begin another one.",
+        )
+    return found
+
+
+async def _named_order(client: Client, workflow: Workflow, order_id: str) -> Order | None:
+    try:
+        order = (await client.order(order_id)).order
+    except Refused:
+        return None
+    name = order.workflow.partition("@")[0]
+    if name != workflow.name or order.parent is not None:
+        raise Ended(ExitCode.USAGE, f"Order {order_id} is one of workflow {name}; choose another id.")
+    return order
+
+
+async def _listed(client: Client, query: ListOrders) -> list[Order]:
+    found: list[Order] = []
+    while True:
+        page = await client.orders(query)
+        found.extend(view.order for view in page.orders)
+        if not page.more:
+            return found
+        query = ListOrders(page.orders[-1].order.id, query.states, query.workflow, query.roots_only)
