@@ -66,6 +66,7 @@ class Subagent:
             str, int
         ] = {}  # attempts of this incarnation and adopted ones → when they were seen to start
         self._calls: dict[str, asyncio.Task[Any] | None] = {}
+        self._deadlines: dict[str, asyncio.TimerHandle] = {}  # of blocking calls
         self._on_closed = on_closed
         self._scope = TaskScope(world.node, self._failed)
         self._reception = Reception(
@@ -87,6 +88,8 @@ class Subagent:
     async def close(self, reason: str = "it was closed") -> None:
         """End; processes go on under the guard, callables are cancelled or abandoned. Safe to call twice."""
         await self._reception.close()
+        for deadline in self._deadlines.values():
+            deadline.cancel()
         await self._scope.close()
         await self._host.close()
         self.world.revoke(reason)
@@ -209,7 +212,8 @@ class Subagent:
             return
         self._calls[start.key] = None
         if start.timeout_ms is not None:
-            asyncio.get_running_loop().call_later(start.timeout_ms / 1_000, self._call_overdue, start.key)
+            delay_s = start.timeout_ms / 1_000
+            self._deadlines[start.key] = asyncio.get_running_loop().call_later(delay_s, self._call_overdue, start.key)
         self.world.call(function, start.arguments, lambda value, error: self._returned(start.key, value, error))
 
     async def _await(self, start: Start, function: Callable[..., Any]) -> None:
@@ -238,6 +242,8 @@ class Subagent:
         if key not in self._calls:
             return
         del self._calls[key]
+        if (deadline := self._deadlines.pop(key, None)) is not None:
+            deadline.cancel()
         if error is not None:
             log.info("callable failed", attempt=key, exc_info=error)
             self._ended(key, failed(f"{type(error).__name__}: {error}"))
@@ -248,6 +254,7 @@ class Subagent:
             self._ended(key, failed(str(fault)))
 
     def _call_overdue(self, key: str) -> None:
+        del self._deadlines[key]
         if self._calls.pop(key, self) is None:
             self._ended(key, unknown("it ran longer than its timeout, and a call in a thread can not be ended"))
 

@@ -15,7 +15,7 @@ from engine.base.clock import instant_text
 from engine.base.ids import attempt_folder, attempt_key
 from engine.cli.exits import ExitCode
 from engine.cli.face import Face
-from engine.cli.lines import outcome_words
+from engine.cli.lines import failure_words, outcome_words
 from engine.cli.log import LOG_FILE, LOG_FOLDER
 from engine.cli.output import span_words, value_text, write_json
 from engine.cli.request import Request
@@ -93,10 +93,11 @@ def _say_results(face: Face, table: StepTable, order: Order) -> None:
 
 
 def _say_failure(face: Face, request: Request, code: ExitCode, table: StepTable, order: Order) -> None:
-    why = "" if order.outcome is None or code is ExitCode.CANCELLED else f": {printable(str(order.outcome))}"
-    face.err(f"Order {order.id} {'was cancelled' if code is ExitCode.CANCELLED else order.state}{why}")
     if code is ExitCode.CANCELLED:
+        face.err(f"Order {order.id} was cancelled.")
         return
+    how = f"broke: {order.outcome}" if order.state is OrderState.BROKEN else failure_words(order.outcome)
+    face.err(f"Order {order.id} {printable(how)}")
     found = culprits(table)
     for strand, step in found[:FAILURES_SHOWN_MAX]:
         _say_step(face, request.state, strand, step)
@@ -134,8 +135,7 @@ def _say_held(face: Face, request: Request, table: StepTable) -> None:
         face.err(f"Look at what it did, then run `{rerun}` to run it again, or `{fail}` to let it count as failed.")
         return
     for strand in table.stays_failed():
-        why = "" if strand.outcome is None else f": {printable(str(strand.outcome))}"
-        face.err(f"Branch {printable(strand.order)} failed and stays{why}")
+        face.err(f"Branch {printable(strand.order)} stays failed: {printable(failure_words(strand.outcome))}")
     face.err(f"Its fork waits for it. `{request.again()}` takes the failed steps again.")
 
 

@@ -7,6 +7,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from engine.base.ids import OrderId
 from engine.cli.face import Face
 from engine.cli.output import clock_text, span_words
 from engine.cli.steps import Step, StepTable, Strand, place_text, round_of
@@ -15,10 +16,12 @@ from engine.model import event as events
 from engine.model.event import Event
 from engine.model.job import OnLost
 from engine.model.order import Mark
+from engine.model.outcome import Outcome, OutcomeKind
 
 PLACE_CHARS = 12
 LABEL_CHARS_MAX = 24
 BRANCHES_NAMED_MAX = 8
+WAIT_TOLD_MS = 500  # a shorter waiting for a free slot or a connection is not worth a line
 
 Telling = tuple[str, str]  # the step's label ("" for the order itself), and what happened
 
@@ -49,6 +52,7 @@ class PlainScreen:
         self._face = face
         self._table: StepTable | None = None
         self._label_chars = 0
+        self._waits: dict[OrderId, tuple[int, str]] = {}  # lines about obstacles, told only when they last
 
     def begin(self, table: StepTable, heading: str) -> None:
         self._table = table
@@ -57,15 +61,22 @@ class PlainScreen:
         self._label_chars = min(max(labels, default=0), LABEL_CHARS_MAX)
 
     def happened(self, strand: Strand, event: Event) -> None:
+        self._waits.pop(strand.order, None)
         told = None if self._table is None else telling(self._table, strand, event)
-        if told is not None:
-            label, what = told
-            at = clock_text(getattr(event, "at_ms", 0))
-            place = printable(place_text(strand))
-            self._face.out(f"{at}  {place:<{PLACE_CHARS}}  {printable(label):<{self._label_chars}}  {printable(what)}")
+        if told is None:
+            return
+        label, what = told
+        at_ms: int = getattr(event, "at_ms", 0)
+        place = f"{printable(place_text(strand)):<{PLACE_CHARS}}"
+        line = f"{clock_text(at_ms)}  {place}  {printable(label):<{self._label_chars}}  {printable(what)}"
+        if isinstance(event, events.OrderExpecting):
+            self._waits[strand.order] = at_ms, line
+        else:
+            self._face.out(line)
 
     def draw(self, now_ms: int) -> None:
-        pass
+        for order in [one for one, (at_ms, _) in self._waits.items() if now_ms - at_ms >= WAIT_TOLD_MS]:
+            self._face.out(self._waits.pop(order)[1])
 
     def note(self, text: str) -> None:
         self._face.err(text)
@@ -96,6 +107,13 @@ def outcome_words(step: Step) -> str:
     span = f" after {span_words(step.ended_ms - step.started_ms)}" if step.started_ms else ""
     message = f": {step.message}" if step.message and step.state != "succeeded" else ""
     return f"{step.state.replace('_', ' ')}{code}{span}{message}"
+
+
+def failure_words(outcome: Outcome | None) -> str:
+    """Say how an order failed: `failed`, and the kind of outcome where that is another word."""
+    if outcome is None:
+        return "failed"
+    return str(outcome) if outcome.kind is OutcomeKind.FAILED else f"failed: {outcome}"
 
 
 def _job(strand: Strand, attempt: int) -> Step | None:
@@ -176,7 +194,7 @@ def _finished(_table: StepTable, _strand: Strand, event: events.OrderFinished) -
 
 
 def _failed(_table: StepTable, _strand: Strand, event: events.OrderFailed) -> Telling:
-    return "", f"failed: {event.outcome}"
+    return "", failure_words(event.outcome)
 
 
 _TELL: dict[type[Event], Callable[[StepTable, Strand, Any], Telling | None]] = {

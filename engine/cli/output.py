@@ -16,6 +16,14 @@ VALUE_CHARS_MAX = 2_000  # of one value on a terminal; JSON output has them whol
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
+def _json(value: Any) -> bytes:
+    """Encode a value; one that JSON has no form for (a mapping with odd keys, of another version) as its text."""
+    try:
+        return _encode(value)
+    except (msgspec.MsgspecError, TypeError, ValueError):
+        return _encode(repr(value))
+
+
 def output_option(function: F) -> F:
     """Add `--output text|json`."""
     choice = click.Choice(["text", "json"])
@@ -36,12 +44,17 @@ def debug_option(function: F) -> F:
 
 def write_json(face: Face, value: Any) -> None:
     """Write one JSON object, indented, to standard output."""
-    face.out(msgspec.json.format(_encode(value), indent=2).decode())
+    face.out(msgspec.json.format(_json(value), indent=2).decode())
+
+
+def write_json_line(face: Face, value: Any) -> None:
+    """Write one JSON object on one line to standard output."""
+    face.out(_json(value).decode())
 
 
 def value_text(value: Any) -> str:
     """Write a value for a person: text as it is where it fits on a line, everything else as JSON."""
-    text = value if isinstance(value, str) and value.isprintable() else _encode(value).decode()
+    text = value if isinstance(value, str) and value.isprintable() else _json(value).decode()
     return text if len(text) <= VALUE_CHARS_MAX else f"{text[:VALUE_CHARS_MAX]}… ({len(text)} characters)"
 
 

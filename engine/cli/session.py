@@ -7,6 +7,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Mapping
 
 import msgspec
@@ -20,6 +21,7 @@ from engine.cli.exits import Ended, ExitCode
 from engine.cli.face import Face
 from engine.cli.lines import Screen
 from engine.cli.log import Logging
+from engine.cli.output import day_text
 from engine.cli.presses import KILL, SUSPEND, Presses
 from engine.cli.request import Request
 from engine.cli.steps import StepTable, Strand
@@ -140,7 +142,7 @@ class Session:
         self._stream = self._engine.events()
         added = await self._engine.add_order(self._workflow, self._given, order_id=self._request.order)
         self._table = StepTable(OrderId(added.id), self._workflow)
-        self._screen.begin(self._table, f"order {added.id} of workflow {self._workflow.id}")
+        self._screen.begin(self._table, self._heading(added.id, self._workflow, "begins"))
         self._scope.start(self._read(self._stream), "events")
 
     async def _go_on(self, order: Order) -> None:
@@ -159,7 +161,7 @@ class Session:
             )
         steps = [step for step in self._table.steps() if not step.is_open]
         what = f"goes on; {len(steps)} {'step has' if len(steps) == 1 else 'steps have'} ended before"
-        self._screen.begin(self._table, f"order {order.id} of workflow {order.workflow} {what}")
+        self._screen.begin(self._table, self._heading(order.id, began_with, what))
         failed = self._table.stays_failed()
         suspended = any(one.state is OrderState.SUSPENDED for one in self._table.strands.values())
         if failed or suspended or order.mark is Mark.SUSPEND:
@@ -182,6 +184,11 @@ class Session:
             self._table.seed(await family_of(self._engine.client, order))
             self._scope.start(self._read(self._stream), "events")
         self._past = {(step.order, step.attempt) for step in self._table.steps() if step.kind == "job"}
+
+    def _heading(self, order: str, workflow: Workflow, what: str) -> str:
+        at = day_text(self._clock.now_ms())
+        where = f"state in {self._request.state}, process {os.getpid()}"
+        return f"{at}  order {order} of workflow {workflow.name}, version {workflow.version}, {what} ({where})"
 
     def _mention(self, others: list[Order]) -> None:
         moving = [order.id for order in others if order.mark is not Mark.SUSPEND]

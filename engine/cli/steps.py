@@ -13,7 +13,7 @@ import msgspec
 
 from engine.base.ids import OrderId
 from engine.model import event as events
-from engine.model.event import Event
+from engine.model.event import Branch, Event
 from engine.model.order import Mark, Order, OrderState
 from engine.model.outcome import Outcome, OutcomeKind
 from engine.model.position import FIRST, ROUND_MARK, Position
@@ -107,7 +107,7 @@ class StepTable:
                 if parent is None:
                     continue
                 fork = parent.steps[-1] if parent.steps and parent.steps[-1].kind == "fork" else self.begin_fork(parent)
-                fork.strands.append(self.begin_branch(parent, order.id, order.branch, {}))
+                fork.strands.append(self.begin_branch(parent, Branch(order.id, order.branch, order.position)))
             self._seed(self.strands[order.id], order)
 
     def walk(self) -> Iterator[Strand]:
@@ -172,16 +172,15 @@ class StepTable:
         strand.steps.append(step)
         return step
 
-    def begin_branch(
-        self, parent: Strand, order: OrderId, name: str, variables: dict[str, Any], at_ms: int = 0
-    ) -> Strand:
+    def begin_branch(self, parent: Strand, branch: Branch, at_ms: int = 0) -> Strand:
         """Make a branch's strand and return it; from now on it is the one with this order id."""
-        shown = ", ".join(f"{key}={_short(value)}" for key, value in variables.items())
-        strand = self.strands[order] = Strand(
-            order=order,
+        name, shown = branch.branch, ", ".join(f"{key}={_short(value)}" for key, value in branch.variables.items())
+        strand = self.strands[branch.order] = Strand(
+            order=branch.order,
             added=parent.added,
             title=f"{name} ({shown})" if shown else name,
             path=f"{parent.path}/{name}" if parent.path else name,
+            position=branch.position,
             state=OrderState.READY,
             started_ms=at_ms,
             attempt=parent.attempt,
@@ -344,10 +343,7 @@ def _held(_table: StepTable, strand: Strand, event: events.OrderHeld) -> None:
 def _forked(table: StepTable, strand: Strand, event: events.OrderForked) -> None:
     _settle(strand, OrderState.FORKED)
     step = table.begin_fork(strand, event.at_ms)
-    step.strands = [
-        table.begin_branch(strand, branch.order, branch.branch, branch.variables, event.at_ms)
-        for branch in event.branches
-    ]
+    step.strands = [table.begin_branch(strand, branch, event.at_ms) for branch in event.branches]
 
 
 def _joined(_table: StepTable, strand: Strand, event: events.OrderJoined) -> None:

@@ -15,6 +15,7 @@ from engine.model.event import Event
 
 DRAWN_EACH_MS = 100
 LAST_ROWS_MAX = 400
+NAME_CHARS_MAX, STATE_CHARS, SPAN_CHARS = 40, 9, 7
 SPARE_ROWS = 2  # of the window, so that the cursor's line does not scroll it
 
 _STYLES = {
@@ -91,11 +92,11 @@ class LiveScreen:
 
 
 def _picture(rows: list[Row]) -> Table:
-    picture = Table.grid(padding=(0, 2))
-    picture.add_column(no_wrap=True, overflow="ellipsis")
-    picture.add_column(no_wrap=True)
-    picture.add_column(no_wrap=True, justify="right")
-    picture.add_column(no_wrap=True, overflow="ellipsis")
+    picture = Table.grid(padding=(0, 2), expand=True)
+    picture.add_column(no_wrap=True, overflow="ellipsis", max_width=NAME_CHARS_MAX)
+    picture.add_column(no_wrap=True, min_width=STATE_CHARS)
+    picture.add_column(no_wrap=True, min_width=SPAN_CHARS, justify="right")
+    picture.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
         style = _STYLES.get(row.state, "")
         name = Text("  " * row.depth)

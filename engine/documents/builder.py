@@ -59,6 +59,8 @@ Condition: TypeAlias = str | bool | Expression
 Duration: TypeAlias = str | timedelta
 Steps: TypeAlias = Instruction | Sequence[Instruction]
 
+NESTING_STEPS_MAX = 31  # steps within steps; a document has no room for more
+
 _NOT_GIVEN: Any = object()
 
 
@@ -77,10 +79,13 @@ def workflow(
     digest. Callables that jobs were given as objects are kept beside the workflow: `callables_of` returns them.
     """
     found: dict[str, Callable[..., Any]] = {}
+    block = tuple(step for part in steps for step in _block("a workflow", part))
+    if any(len(key) > 2 * (NESTING_STEPS_MAX - 1) for key, _ in model.walk_blocks(block)):
+        raise ValueError(f"workflow {name!r} nests steps more than {NESTING_STEPS_MAX} deep")
     built = model.Workflow(
         name=_str("the name of a workflow", name),
         version=_str("a version", version),
-        steps=tuple(unnamed(step, found) for part in steps for step in _block("a workflow", part)),
+        steps=unnamed(block, found),
         parameters={key: _parameter(key, one) for key, one in (parameters or {}).items()},
         results=_templates("results", results),
         agent=AgentId(agent),

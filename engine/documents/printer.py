@@ -54,13 +54,14 @@ def workflow_document(workflow: Workflow, language: Language) -> dict[str, Any]:
     """
     printer = _Printer(Shapes(language))
     fields = printer.shapes.of(Workflow).fields
-    content = msgspec.structs.replace(workflow, version="")
-    is_own = workflow.version in ("", language.versioned(content).version)
     document: dict[str, Any] = {}
     for key in _ORDER:
         field, value = fields[key], getattr(workflow, fields[key].name)
-        if not field.is_default(value) and not (key == "version" and is_own):
+        if not field.is_default(value):
             document[key] = printer.write(field.form, value, 1)
+    content = msgspec.structs.replace(workflow, version="")
+    if workflow.version in ("", language.versioned(content).version):
+        del document["version"]
     return document
 
 

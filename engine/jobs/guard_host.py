@@ -79,6 +79,7 @@ class GuardHost:
         }
         self._restarts_max = restarts_max
         self._launches: deque[int] = deque()
+        self._begun: list[int] = []  # pids of the guards that are our children
         self._scope = TaskScope("guard-host", self._failed)
         self._wire: _Wire | None = None
         self._known: dict[str, str] = {}  # key → the last kind of report handed on, "" before the first
@@ -149,8 +150,13 @@ class GuardHost:
         wire, self._wire = self._wire, None
         if wire is not None:
             self._flush_to(wire)
-            await self._part(wire)
+            if await self._part(wire):
+                self._begun = [pid for pid in self._begun if pid != self.guard_pid]  # that one goes on
         self._fail("it was closed")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S_MAX):
+                for pid in self._begun:
+                    await _ended(pid)
         reap()
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -259,10 +265,12 @@ class GuardHost:
             span_s = RESTART_SPAN_MS // 1_000
             hint = f"its last words are in {self.path('guard.err')}"
             raise GuardFault(f"the guard of {self._state} ended {len(self._launches)} times in {span_s} s; {hint}")
-        faults = await asyncio.to_thread(launch, self._state, self._options, self._clock.now_ms())
-        if faults is None:
+        begun = await asyncio.to_thread(launch, self._state, self._options, self._clock.now_ms())
+        if begun is None:
             await asyncio.sleep(RETRY_S)
             return
+        pid, faults = begun
+        self._begun.append(pid)
         self._launches.append(now_ms)
         for fault in faults:
             log.error("guard's record file was damaged", state=self._state, fault=fault)
@@ -332,8 +340,9 @@ class GuardHost:
             return f"the guard of {self._state} can not begin: {error.strerror or error}"
         return str(error)
 
-    async def _part(self, wire: "_Wire") -> None:
-        """Say goodbye; when nothing is left to guard, wait until the guard has ended."""
+    async def _part(self, wire: "_Wire") -> bool:
+        """Say goodbye; returns whether the guard has a reason to go on, else it has ended by then."""
+        jobs = -1
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S_MAX):
                 wire.transport.write(_encode(["close", None]))
@@ -344,6 +353,7 @@ class GuardHost:
                     await _ended(self.guard_pid)
         wire.transport.abort()
         await wire.over.wait()
+        return jobs != 0
 
     # --- reports ------------------------------------------------------------------------------------------------------
 
@@ -403,7 +413,7 @@ class _Wire(asyncio.Protocol):
         if not self.welcome.done():
             self.welcome.set_result(False)
         if not self.goodbye.done():
-            self.goodbye.set_result(-1)
+            self.goodbye.set_result(-1)  # unknown
         self._host.lost(self)
 
 

@@ -30,8 +30,8 @@ class GuardFault(Exception):
     """The guard can not be begun or reached; the sentence says why and what to do."""
 
 
-def launch(state: str, options: dict[str, int], at_ms: int) -> list[str] | None:
-    """Begin a guard: lock, put the record file in order, listen, spawn; returns the damage found.
+def launch(state: str, options: dict[str, int], at_ms: int) -> tuple[int, list[str]] | None:
+    """Begin a guard: lock, put the record file in order, listen, spawn; returns its pid and the damage found.
 
     None when somebody else holds the lock. Raises GuardFault and OSError. The guard inherits lock and listener, so
     whoever connects from now on is heard.
@@ -64,7 +64,7 @@ def launch(state: str, options: dict[str, int], at_ms: int) -> list[str] | None:
         pid = _spawn(state, {**options, "boot": boot, "lock": lock, "listener": listener.fileno()}, words)
         os.truncate(lock, 0)
         os.pwrite(lock, f"{pid}\n".encode(), 0)
-        return faults
+        return pid, faults
 
 
 def _spawn(state: str, options: dict[str, Any], words: int) -> int:

@@ -27,6 +27,22 @@ class DamagedRecord(StoreFault):
         )
 
 
+# What work on a file may raise; `fault_of` has a sentence for each. SQLite's own messages quote the file, and where
+# that is damaged they are not always text.
+FAULTS = (ChainBroken, sqlite3.Error, OSError, UnicodeDecodeError)
+
+
+def fault_of(path: str, error: Exception) -> StoreFault:
+    """Turn what work on a file raised into the fault with its sentence."""
+    if isinstance(error, ChainBroken):
+        return damage(path, error)
+    if isinstance(error, sqlite3.Error):
+        return sqlite_fault(path, error)
+    if isinstance(error, OSError):
+        return disk_fault(path, error)
+    return StoreFault(_damaged(path, "it holds what is not text"))
+
+
 def damage(path: str, broken: ChainBroken) -> DamagedRecord:
     """Turn a broken chain into the fault of a file."""
     return DamagedRecord(path, broken.index, broken.reason)
@@ -59,16 +75,20 @@ def sqlite_fault(path: str, error: sqlite3.Error) -> StoreFault:
     if code == sqlite3.SQLITE_CANTOPEN:
         return StoreFault(f"The journal {path} cannot be opened; see whether its folder exists and may be written.")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StoreFault(
-            f"The journal {path} is damaged ({error}). It was left as it is; look at it with"
-            f" `python -m engine journal verify {path}`, then restore a backup or let the node join anew."
-        )
+        return StoreFault(_damaged(path, str(error)))
     return StoreFault(f"The journal {path} cannot go on: {type(error).__name__}: {error}.")
 
 
 def is_damage(error: sqlite3.Error) -> bool:
     """Tell whether SQLite met bytes that it never wrote so."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _damaged(path: str, reason: str) -> str:
+    return (
+        f"The journal {path} is damaged ({reason}). It was left as it is; look at it with"
+        f" `python -m engine journal verify {path}`, then restore a backup or let the node join anew."
+    )
 
 
 def _full(path: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgpack  # type: ignore[import-untyped]
 import msgspec
 
-from engine.journal.faults import disk_fault, is_damage, sqlite_fault
+from engine.journal.faults import FAULTS, fault_of, is_damage
 from engine.journal.migrate import stored_version
 from engine.journal.record import ChainBroken, check
 from engine.journal.refusals import READ_RECORDS_MAX
@@ -104,20 +104,18 @@ def _reading(path: str, function: Callable[[str, sqlite3.Connection], T]) -> T:
         if before.wal_bytes:
             return _through(path, "shared" if before.has_index else "read-only", function)
         try:
-            result: T | StoreFault | sqlite3.Error = _through(path, "immutable", function)
-        except (StoreFault, sqlite3.Error) as error:
+            result: T | Exception = _through(path, "immutable", function)
+        except (StoreFault, *FAULTS) as error:
             result = error
         if _shape(path) != before:
             return _through(path, "read-only", function)
-        if isinstance(result, StoreFault | sqlite3.Error):
+        if isinstance(result, Exception):
             raise result
         return result
     except FileNotFoundError:
         raise StoreFault(f"There is no journal at {path}.") from None
-    except OSError as error:
-        raise disk_fault(path, error) from error
-    except sqlite3.Error as error:
-        raise sqlite_fault(path, error) from error
+    except FAULTS as error:
+        raise fault_of(path, error) from error
 
 
 class _Shape(msgspec.Struct, frozen=True):
@@ -184,10 +182,10 @@ def _verify(path: str, connection: sqlite3.Connection) -> Verdict:
         return msgspec.structs.replace(verdict, records_checked=checked, damaged=broken.index, fault=f"{broken}")
     except StoreFault as fault:
         return msgspec.structs.replace(verdict, records_checked=checked, fault=str(fault))
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if isinstance(error, sqlite3.DatabaseError) and not is_damage(error):
             raise
-        return msgspec.structs.replace(verdict, records_checked=checked, fault=str(sqlite_fault(path, error)))
+        return msgspec.structs.replace(verdict, records_checked=checked, fault=str(fault_of(path, error)))
     return msgspec.structs.replace(verdict, records_checked=checked, fault=problem)
 
 

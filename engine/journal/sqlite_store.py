@@ -3,8 +3,8 @@
 * One asyncio task owns the only connection that writes and checkpoints; it takes everything that waits as one
   transaction (group commit), and a caller's cancellation does not reach it.
 * A second, read-only connection serves reads; it sees nothing that is not fsynced.
-* A file is proved before the first write to it: by `open_sqlite_store(prove=True)`, by a replay to the end, or by the
-  writer itself.
+* A file is proved before the first write to it: its chain by `open_sqlite_store`, by a replay to the end, or by the
+  writer itself; its pages by the writer.
 * A refused call (a gap, a cut into the snapshot) raises StoreFault and changes nothing; any other failure is final.
 * After a final failure the connections are closed so that SQLite does not carry the write-ahead log over.
 """
@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar, cast
 from engine.base.tasks import TaskScope
 from engine.journal.faults import again
 from engine.journal.refusals import READ_RECORDS_MAX, refuse_cells
-from engine.journal.sqlite_open import guarded, open_reader, prove, replay
+from engine.journal.sqlite_open import guarded, open_reader, prove_chain, prove_pages, replay
 from engine.journal.sqlite_read import (
     Loaded,
     Log,
@@ -75,7 +75,7 @@ async def open_sqlite_store(
     reader, loaded = await open_reader(path, dial, synchronous)
     try:
         if prove_first:
-            await prove(path, reader, loaded.log)
+            await prove_chain(path, reader, loaded.log)
     except BaseException:
         await reader.close()
         raise
@@ -158,20 +158,20 @@ class SqliteStore:
     async def replay(self, after: int) -> AsyncIterator[list[Record]]:
         """Yield every durable record behind `after` in large batches, the whole chain checked on the way.
 
-        Raises StoreFault naming the damaged record, LookupError when `after` was trimmed. A replay from the snapshot
-        (or from the beginning, when there is none) to the end is the proof of a store opened without one.
+        Raises StoreFault naming the damaged record, LookupError when `after` was trimmed. A replay from the snapshot or
+        from the beginning to the end is the proof of a store opened without one.
         """
         self._refuse_when_over()
         log = self._log
         start = next((tip for tip in (log.recovery, log.base) if tip.index == after), after)
-        batches = replay(self.path, self._reader, start, log.tip)
+        batches = replay(self.path, self._reader, start, log)
         try:
             async for records in batches:
                 yield records
         except StoreFault as fault:
             self._fail(fault)
             raise
-        if start == log.recovery:
+        if start in (log.recovery, log.base):
             self._proved = True
 
     async def snapshot(self) -> Snapshot | None:
@@ -296,8 +296,9 @@ class SqliteStore:
 
     async def _begin_writing(self) -> None:
         if not self._proved:
-            await prove(self.path, self._reader, self._log)
+            await prove_chain(self.path, self._reader, self._log)
             self._proved = True
+        await prove_pages(self.path, self._reader)
         self._writer = await guarded(self.path, self._dial(self._connect_writer))
         # After an fsync error the kernel may hold pages that never reached the disk and call them clean. Whatever the
         # last incarnation left is therefore written again, into the file itself, before anything is built on it.

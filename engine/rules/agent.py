@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from engine.base.ids import AgentId, OrderId, SubagentId, attempt_key
+from engine.base.limits import VARIABLES_BYTES_MAX
 from engine.base.problem import Problem, problem
 from engine.model import command as commands
 from engine.model import event as events
@@ -20,9 +21,10 @@ from engine.model.event import Event, OrderEvent
 from engine.model.item import AgentItem, AnyItem, BundleItem, SubagentItem
 from engine.model.language import Language
 from engine.model.order import Mark, Order, OrderState
-from engine.model.outcome import unknown
+from engine.model.outcome import Outcome, cut, failed, unknown
 from engine.model.position import following
 from engine.rules.agent_state import AgentSnapshot, AgentState, agent_state_of
+from engine.rules.branches import size_of
 from engine.rules.director import SubagentState, may_end_with
 from engine.rules.instructions.job import limit_key
 from engine.rules.marks import mark_events
@@ -284,19 +286,31 @@ def items_of(state: AgentState) -> dict[tuple[type, str], AnyItem]:
 
 def ended_events(order: Order, report: commands.ReportEnded, now_ms: int) -> list[Event]:
     """Return the events of an attempt's end; after a success the order moves on in the same record."""
+    outcome, results = report.outcome, report.results
+    size_bytes = size_of({**order.variables, **results}) if results else 0
+    if size_bytes > VARIABLES_BYTES_MAX:
+        sentence = f"with its results the order's variables take {size_bytes} bytes; {VARIABLES_BYTES_MAX} is the most"
+        outcome, results = without_results(outcome, sentence), {}
     ended = events.AttemptEnded(
         order.id,
         report.at_ms,
         report.attempt,
-        report.outcome,
+        outcome,
         report.started_ms,
-        report.results,
+        results,
         report.out_bytes,
         report.err_bytes,
     )
-    if not report.outcome.is_success:
+    if not outcome.is_success:
         return [ended]
     return [ended, events.OrderMoved(order.id, now_ms, following(order.position))]
+
+
+def without_results(outcome: Outcome, sentence: str) -> Outcome:
+    """Return the outcome of an attempt whose results can not be kept: no success, and what else it was stays."""
+    if outcome.is_success:
+        return failed(sentence, outcome.return_code)
+    return Outcome(outcome.kind, outcome.return_code, cut(f"{outcome.message}; {sentence}"))
 
 
 def kill_effects(state: AgentState, event: events.OrderMarked) -> list[AnyEffect]:

@@ -5,7 +5,6 @@
 
 from engine.base.ids import is_name, is_variable
 from engine.model.workflow import Workflow
-from engine.rules.instructions.job import Execute
 from engine.rules.parameters import type_fault
 from engine.rules.state import RESERVED_NAMES
 from engine.rules.statement import Statement
@@ -16,6 +15,8 @@ def workflow_faults(workflow: Workflow) -> list[str]:
     faults: list[str] = []
     if not is_name(workflow.name):
         faults.append(f"{workflow.name!r} can not be a workflow's name (letters, digits, _ . -)")
+    if not is_name(workflow.agent):
+        faults.append(f"{workflow.agent!r} can not be an agent's name (letters, digits, _ . -)")
     faults.extend(_parameter_faults(workflow))
     for position, step in workflow.instructions():
         place = "/".join(str(part) for part in position)
@@ -25,8 +26,6 @@ def workflow_faults(workflow: Workflow) -> list[str]:
         for branch, _ in step.blocks():
             if not is_name(branch):
                 faults.append(f"step {place}: {branch!r} can not be a branch's name (letters, digits, _ . -)")
-        if isinstance(step, Execute) and not is_name(step.job):
-            faults.append(f"step {place}: {step.job!r} can not be a job's name (letters, digits, _ . -)")
         faults.extend(f"step {place}: {fault}" for fault in step.faults())
     return faults
 

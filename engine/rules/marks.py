@@ -9,7 +9,6 @@ from engine.model.order import Attachment, Mark, Order, OrderState
 from engine.rules.controller_state import ControllerState
 from engine.rules.order import descendants
 
-
 _NOT_TAKEN_BACK_BY = {
     Mark.NONE: (Mark.CANCEL, Mark.KILL),
     Mark.SUSPEND: (Mark.CANCEL, Mark.KILL),

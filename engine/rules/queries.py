@@ -66,7 +66,7 @@ def _branches_text(view: View, order: Order) -> str:
 
 def _page(view: View, query: q.ListOrders) -> q.OrderPage:
     found: list[q.OrderView] = []
-    limit = min(query.limit, PAGE_LENGTH_MAX)
+    limit = min(max(query.limit, 1), PAGE_LENGTH_MAX)
     skipping = query.after is not None
     for order in view.state.orders.values():
         if skipping:

@@ -45,6 +45,7 @@ class AttemptBook:
 
     def __init__(self, node: str, tell: Callable[[str], None]) -> None:
         self.assigned: dict[Attempt, str] = {}  # → subagent
+        self.latest: dict[tuple[str, int], int] = {}  # order and attempt → `added` of the order that was so assigned last
         self._node = node
         self._tell = tell
         self._books: dict[OrderId, _Book] = {}
@@ -94,6 +95,7 @@ class AttemptBook:
             self._tell(f"S5: {self._node}: {event.order}: attempt {event.attempt} follows attempt {book.attempt}")
         book.attempt, book.is_running = event.attempt, True
         self.assigned[event.order, book.added, event.attempt] = event.subagent
+        self.latest[event.order, event.attempt] = book.added
 
     def _running(self, book: _Book) -> str:
         return f"attempt {book.attempt} runs" if book.is_running else f"none runs (the last was {book.attempt})"
@@ -131,6 +133,10 @@ class Ledger:
             tip = self._tips.get(node, 0)
             self.breaches.tell(f"S7: {node} shows record {index} ({what}) while its durable log ends at {tip}")
 
+    def promised(self, node: str) -> int:
+        """The highest index of a node that somebody outside holds durably or was told of; 0 when none."""
+        return self._promised.get(node, 0)
+
     def lost_power(self, node: str, tip: int) -> None:
         """S7: after a crash a node's log must still hold everything it has shown."""
         promised = self._promised.get(node, 0)
@@ -140,6 +146,10 @@ class Ledger:
             self.breaches.tell(f"S7: {node} has lost durable records: {self._tips[node]} became {tip}")
 
     # --- processes
+
+    def added_of(self, order: str, attempt: int) -> int:
+        """Return which order of this id has such an attempt: `added` of the newest; 0 when none was assigned."""
+        return max([book.latest.get((order, attempt), 0) for book in self._books.values()], default=0)
 
     def begun(self, group: ProcessGroup) -> None:
         """S5: a process has begun; it must be the only one of its attempt and of its order, and was to be started."""

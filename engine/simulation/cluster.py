@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from engine.base.ids import AgentId, SubagentId
-from engine.base.problem import Problem, Refused
+from engine.base.problem import EngineClosed, Problem, Refused
+from engine.base.tasks import TaskScope
 from engine.base.wire import Accepted
 from engine.boot import boot_agent, boot_controller, boot_subagent
 from engine.client.client import Client
@@ -33,7 +34,7 @@ from engine.runtime.link import LinkLost
 from engine.runtime.supervisor import Supervisor
 from engine.simulation.audit import leftovers
 from engine.simulation.disk import QUICK, DiskPace, SimDisk
-from engine.simulation.loop import VirtualLoop
+from engine.simulation.loop import NODE, VirtualLoop
 from engine.simulation.modelled_jobs import JobModel
 from engine.simulation.network import CALM, SimNetwork, Weather
 from engine.simulation.observe import Lookout
@@ -138,6 +139,16 @@ class SimCluster:
             self._add(subagent, SUBAGENT, disks)
         self._client_node = SimNode(CLIENT, CLIENT, self._machine(CLIENT), SimDisk(Random(f"{seed}/disk/client")))
         self._closing = False
+        self._scope = TaskScope("cluster", self._failed)
+        loop.set_exception_handler(self._complain)
+
+    def _failed(self, error: BaseException) -> None:
+        self.lookout.breaches.tell(f"the simulation's own work failed: {type(error).__name__}: {error}")
+
+    def _complain(self, _loop: Any, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        text = "" if error is None else f": {type(error).__name__}: {error}"
+        self.lookout.breaches.tell(f"{NODE.get() or 'the environment'}: {context.get('message')}{text}")
 
     def _add(self, name: str, role: str, disks: DiskPace) -> None:
         disk = SimDisk(Random(f"{self.seed}/disk/{name}"), disks, partial(self._durable, name))
@@ -223,6 +234,7 @@ class SimCluster:
         await self.in_client(self.client.close("the simulation ends"))
         for name in reversed(self.nodes):
             await self.stop(name)
+        await self._scope.close()
 
     def boot(self, name: str) -> None:
         """Start a node's next process; returns before it has booted. Nothing happens when one is there."""
@@ -264,11 +276,14 @@ class SimCluster:
 
         def closed(error: BaseException) -> None:
             self.lookout.timeline.note(process.lane, f"node ends: {type(error).__name__}: {error}")
+            self.lookout.sometimes("disk: fault", isinstance(error, StoreFault))
             if not isinstance(error, EXPECTED_ENDS):
                 self.lookout.breaches.tell(f"{process.lane} ended by {type(error).__name__}: {error}")
             on_closed(error)
 
         role, url, language = node.role, node.url, self.language
+        image, adopted = node.disk.image, node.machine.counts["adopted"]
+        self.lookout.sometimes("disk: snapshot", image.saved is not None and image.tip.index > image.saved.index)
         try:
             if role == CONTROLLER:
                 controller = await boot_controller(world, url, CLUSTER, closed, language)
@@ -280,6 +295,7 @@ class SimCluster:
                 return agent
             subagent = await boot_subagent(world, url, CLUSTER, closed, self._callables, language)
             self.lookout.watch_subagent(subagent)
+            self.lookout.sometimes("process: adopted", node.machine.counts["adopted"] > adopted)
             return subagent
         except BaseException as error:
             world.revoke(str(error))
@@ -347,6 +363,12 @@ class SimCluster:
         elif node.role == SUBAGENT:
             self.lookout.crash_of_subagent(actor, node.machine.running())
 
+    def look_around(self) -> None:
+        """Look at all nodes that run for what is worth remembering."""
+        for node in self.nodes.values():
+            if node.actor is not None:
+                self.lookout.look_around(node.role, node.actor)
+
     def pause(self, name: str) -> None:
         """Stop a node as SIGSTOP does."""
         node = self.nodes[name]
@@ -390,6 +412,30 @@ class SimCluster:
         finally:
             gone.cancel()
         return work.result() if work.done() else None
+
+    def stop_soon(self, name: str) -> None:
+        """Begin to stop a node, without waiting for it."""
+        self._scope.start(self.stop(name), f"stop {name}")
+
+    def snapshot_soon(self, name: str) -> bool:
+        """Let a node with a journal make a snapshot and trim its log, as a keeper would; False while it is down."""
+        node = self.nodes[name]
+        if node.loop is None or node.process is None:
+            return False
+        self._in_lane(node.process.lane, self._snapshot(node, node.process), "snapshot")
+        return True
+
+    async def _snapshot(self, node: SimNode, process: SimProcess) -> None:
+        loop, store = node.loop, node.loop.store
+        needed = loop.shown if node.role == CONTROLLER else self.lookout.ledger.promised(node.name) - 1  # a reader's own
+        try:
+            saved = await store.snapshot()
+            if loop.shown > (0 if saved is None else saved.index):
+                await store.add_snapshot(await process.worlds[-1].snapshot_maker(store, node.role).make(loop.shown))
+                self.lookout.timeline.note(process.lane, f"snapshot of record {loop.shown}, trimmed up to {needed}")
+                await store.trim(needed)
+        except (StoreFault, EngineClosed) as error:
+            self.lookout.timeline.note(process.lane, f"no snapshot: {error}")
 
     def reboot(self, name: str) -> None:
         """Restart a node's whole machine: node, guard and processes end at once, nobody is told."""

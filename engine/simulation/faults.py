@@ -50,6 +50,11 @@ class Storm:
         chosen = {name: weight * self.random.uniform(0.2, 2) for name, weight in WEIGHTS.items() if self.random.random() < 0.7}
         return chosen or dict(WEIGHTS)
 
+    @property
+    def seconds(self) -> float:
+        """How long phase 1 lasts."""
+        return self._faults.seconds
+
     async def rage(self) -> None:
         """Cause faults for as long as phase 1 lasts; raises AssertionError as soon as a checker finds a breach."""
         loop = asyncio.get_running_loop()
@@ -125,14 +130,14 @@ def _stop(storm: Storm) -> bool:
     name, cluster = storm.pick(CONTROLLER, AGENT, SUBAGENT), storm.cluster
     if not cluster.is_up(name):
         return False
-    cluster.pending_stops.start(cluster.stop(name), f"stop {name}")
+    cluster.stop_soon(name)
     storm.later(1_000 + storm.span_ms(4_000), lambda: cluster.boot(name))
     return True
 
 
 def _pause(storm: Storm) -> bool:
-    name, cluster = storm.pick(CONTROLLER, AGENT, SUBAGENT, CLIENT), storm.cluster
-    if name == CLIENT or not cluster.is_up(name):
+    name, cluster = storm.pick(CONTROLLER, AGENT, SUBAGENT), storm.cluster
+    if not cluster.is_up(name):
         return False
     span_ms = storm.span_ms(9_000)
     cluster.pause(name)
@@ -176,7 +181,6 @@ def _disk_fault(storm: Storm) -> bool:
     name = storm.pick(CONTROLLER, AGENT)
     number = storm.random.choice((errno.EIO, errno.ENOSPC))
     storm.cluster.nodes[name].disk.fails_with = number
-    storm.cluster.lookout.sometimes("disk: fault")
     return storm.note(f"the disk of {name} is going to fail with {errno.errorcode[number]}")
 
 
@@ -206,10 +210,6 @@ def _pair(storm: Storm) -> tuple[str, str]:
     return agent, storm.random.choice(storm.cluster.subagents(agent))
 
 
-def _heal_path(storm: Storm, first: str, second: str) -> None:
-    storm.cluster.network.heal_path(first, second)
-
-
 def _cut(storm: Storm) -> bool:
     first, second = _pair(storm)
     network, span_ms = storm.cluster.network, storm.span_ms(9_000)
@@ -220,7 +220,7 @@ def _cut(storm: Storm) -> bool:
         source, target = (first, second) if storm.random.random() < 0.5 else (second, first)
         network.cut_one_way(source, target)
         storm.note(f"cut from {source} to {target} for {span_ms:.0f} ms")
-    storm.later(span_ms, lambda: _heal_path(storm, first, second))
+    storm.later(span_ms, lambda: network.heal_between(first, second))
     return True
 
 

@@ -325,6 +325,16 @@ class SimNetwork:
             end.outgoing.linger(self.latency_s())
             end.outgoing.arm()
 
+    def heal_between(self, first: str, second: str) -> None:
+        """End the cuts between two nodes; what was held back arrives."""
+        paths = ((first, second), (second, first))
+        for path in paths:
+            self._cuts.pop(path, None)
+        for end in self._ends:
+            if end.outgoing.path in paths:
+                end.outgoing.linger(self.latency_s())
+                end.outgoing.arm()
+
     def reset(self, first: str, second: str) -> int:
         """Break every connection between two nodes in mid-stream, both ends being told; returns how many."""
         paths = ((first, second), (second, first))

@@ -206,6 +206,7 @@ class Lookout:
 
     def crash_of_controller(self, controller: Any) -> None:
         """Look at a controller in the moment of its crash."""
+        self.sessions(controller.reception)
         state = controller.loop.state
         orders = list(state.orders.values())
         self.sometimes("crash: attaching", any(one.attachment is Attachment.ATTACHING for one in orders))
@@ -214,12 +215,28 @@ class Lookout:
 
     def crash_of_agent(self, agent: Any, controller: Any) -> None:
         """Look at an agent in the moment of its crash; `controller` is its controller's state or None."""
+        self.sessions(agent.reception)
         state = agent.loop.state
         self.sometimes("crash: detached, not acknowledged", state.detached)
         self.sometimes("crash: order in line", len(state.lines))
         if controller is not None:
             self.sometimes("crash: attaching", controller.attaching(state.agent))
         self._crash_of_owner(state)
+
+    def look_around(self, role: str, actor: Any) -> None:
+        """Look at a living node."""
+        if role == "controller":
+            self.sessions(actor.reception)
+            state = actor.loop.state
+            failed = [one for one in state.orders.values() if one.state is OrderState.FAILED and one.parent is not None]
+            waiting = (state.open_branches.get(one.parent) == 0 for one in failed)
+            self.sometimes("join: branch failed", any(waiting))
+        else:
+            self.sessions(actor.agent.reception if role == "agent" else actor._reception)
+
+    def sessions(self, reception: Any) -> None:
+        """Look at what became of the sessions of a listening node."""
+        self.sometimes("link: session void", reception.statistics()["void"])
 
     def _crash_of_owner(self, state: Any) -> None:
         owned = [order for order in state.orders.values() if state.owns(order)]
@@ -230,6 +247,7 @@ class Lookout:
 
     def crash_of_subagent(self, subagent: Any, running: Sequence[ProcessGroup]) -> None:
         """Look at a subagent in the moment of its crash."""
+        self.sessions(subagent._reception)
         self.sometimes("crash: job running", running)
         self.sometimes("crash: callable running", subagent._calls)
         self.sometimes("crash: reports not acknowledged", len(subagent.outbox))

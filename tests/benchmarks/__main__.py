@@ -1,6 +1,7 @@
 """Measure, beside the rates of this machine in the same minutes.
 
-    python -m tests.benchmarks [P1 P2 …] [--quick] [--json FILE] [--date TEXT] [--top ORDERS] [--rounds N] [--folder DIR]
+    python -m tests.benchmarks [P1 P2 …] [--quick] [--json FILE] [--date TEXT] [--top ORDERS] [--rounds N]
+                               [--folder DIR]
 
 Without names all of them run: P1 P2 P3 P4 P8 P10 P12. docs/benchmarks.md says what each is.
 """

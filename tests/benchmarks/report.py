@@ -153,15 +153,15 @@ def _row_document(bench: Bench, name: str, row: Row) -> dict[str, Any]:
 
 def machine(place: Path) -> dict[str, Any]:
     """Describe the machine, without its name."""
-    model = next((line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
-    memory = next((line.partition(":")[2].strip() for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), "")
+    model = next((line for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
+    memory = next((line for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), "")
     return {
         "system": platform.system(),
         "kernel": platform.release(),
         "architecture": platform.machine(),
-        "processor": model,
+        "processor": model.partition(":")[2].strip(),
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory": memory,
+        "memory": memory.partition(":")[2].strip(),
         "file_system": file_system(place),
         "load": os.getloadavg()[0],
     }
@@ -170,7 +170,12 @@ def machine(place: Path) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Return the versions of what counts."""
     ours = {name: version(name) for name in ("aiosqlite", "msgspec")}
-    return {"python": sys.version.split()[0], "build": platform.python_compiler(), "sqlite": sqlite3.sqlite_version, **ours}
+    return {
+        "python": sys.version.split()[0],
+        "build": platform.python_compiler(),
+        "sqlite": sqlite3.sqlite_version,
+        **ours,
+    }
 
 
 def _lines(path: str) -> list[str]:

@@ -66,9 +66,7 @@ def _spec(host: GuardHost, number: int, job: ProcessJob, environment: dict[str, 
         "UNDERSTUDY_FENCE": str(1 << 31),
         "UNDERSTUDY_RESULT": f"{host.path(folder)}/result",
     }
-    return ProcessSpec(
-        key, job.argv({"0": PROGRAM}), {**environment, **own}, folder, script=job.script_text()
-    )
+    return ProcessSpec(key, job.argv({"0": PROGRAM}), {**environment, **own}, folder, script=job.script_text())
 
 
 async def _guard_rate(bench: Bench, job: ProcessJob) -> float:

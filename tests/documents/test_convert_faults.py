@@ -48,7 +48,13 @@ def test_a_mistake_in_an_expression_on_one_line_has_its_own_column(condition: st
 
 @pytest.mark.parametrize(
     "condition",
-    ["▶|\n      rows > > 5", "▶>-\n      rows\n      > > 5", '▶"rows\\x20> > 5"', "▶rows\n      > > 5", "▶'''a'' > > 5'"],
+    [
+        "▶|\n      rows > > 5",
+        "▶>-\n      rows\n      > > 5",
+        '▶"rows\\x20> > 5"',
+        "▶rows\n      > > 5",
+        "▶'''a'' > > 5'",
+    ],
 )
 def test_elsewhere_it_stands_where_the_text_begins_and_tells_its_column(condition: str) -> None:
     text, mark = marked(f"name: w\nsteps:\n  - if: {condition}\n    then: []\n")

@@ -74,6 +74,10 @@ class Stop(msgspec.Struct, Statement, frozen=True, array_like=True, tag="stop"):
     keyword: ClassVar[str] = "stop"
 
 
+class Plain(msgspec.Struct, Statement, frozen=True, array_like=True):
+    """What instructions made on the spot are made of."""
+
+
 class Watched(msgspec.Struct, Statement, frozen=True, array_like=True, tag="watched"):
     """It carries a job, and has a field that is called like another instruction."""
 
@@ -221,8 +225,7 @@ def test_a_keyword_may_be_a_field_of_another_instruction() -> None:
 
 def leaf(name: str, **annotations: Any) -> type[Any]:
     """Define an instruction with these fields."""
-    fields = {"__annotations__": {"keyword": ClassVar[str], **annotations}, "keyword": name, "__module__": __name__}
-    return type(msgspec.Struct)(name, (msgspec.Struct, Statement), fields, frozen=True)
+    return msgspec.defstruct(name, list(annotations.items()), bases=(Plain,), namespace={"keyword": name}, frozen=True)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,11 @@ Tests: engine/documents/printer.py
 
 import json
 import random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.pure import PureCluster
-from tests.support.workflows import WILD, WILD_OPTIONS, Options, random_workflow, workflows
 
 from engine.documents.convert import workflow_from_text
 from engine.documents.loader import load_text
@@ -31,6 +30,8 @@ from engine.rules.instructions.if_ import If
 from engine.rules.instructions.job import Execute
 from engine.rules.instructions.sleep import Sleep
 from engine.rules.instructions.try_ import Try
+from tests.support.pure import PureCluster
+from tests.support.workflows import WILD, WILD_OPTIONS, Options, random_workflow, workflows
 
 LANGUAGE = standard_language()
 SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large)
@@ -99,7 +100,7 @@ def test_a_version_is_printed_unless_it_is_the_contents_own() -> None:
 
 
 def test_the_document_is_nobody_elses() -> None:
-    default = {"a": [1]}
+    default: dict[str, Any] = {"a": [1]}
     workflow = Workflow("w", "1", (), {"p": Parameter(ParameterType.OBJECT, False, default)})
     workflow_document(workflow, LANGUAGE)["parameters"]["p"]["default"]["a"].append(2)
     assert default == {"a": [1]}

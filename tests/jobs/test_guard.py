@@ -13,7 +13,7 @@ import pytest
 from engine.base.problem import EngineClosed
 from engine.jobs.guard_host import GuardHost
 from engine.ports import ProcessHost, ProcessSpec
-from tests.support.guarding import WallClock, alive, environment, gone, shell, spec, watching
+from tests.support.guarding import WallClock, alive, appears, environment, gone, shell, spec, watching
 
 
 async def test_a_program_runs_and_its_end_is_reported(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ async def test_the_working_directory_is_the_folder_or_the_one_given(tmp_path: Pa
 
 
 async def test_a_script_lies_beside_the_attempt(tmp_path: Path) -> None:
-    text = "#!/bin/sh\necho \"$1\" grüßt\nexit 4\n"
+    text = '#!/bin/sh\necho "$1" grüßt\nexit 4\n'
     async with watching(tmp_path) as watch:
         reports = await watch.run(
             spec("read", "/bin/sh", "-e", "{script}", "leser", script=text),
@@ -155,6 +155,7 @@ async def test_a_running_key_is_not_started_again(tmp_path: Path) -> None:
         watch.host.start(again)
         [second] = await watch.started("a")
         assert first == second
+        await appears(tmp_path / "count")
         watch.host.kill("a", now=True)
         await watch.until("a")
     assert (tmp_path / "count").read_text() == "once\n"

@@ -98,7 +98,9 @@ async def test_a_runaway_is_known_by_the_result_path_in_its_environment(tmp_path
         mark = runaway_environment(tmp_path, UNDERSTUDY_RESULT=f"{watch.host.path('at/a')}/result")
         watch.host.start(spec("other", "sleep", "1000"))
         await watch.started("other")
-        await watch.run(shell("a", f"{runaway(pids, 'hidden')}; until [ -s {pids} ]; do sleep 0.01; done", environment=mark))
+        await watch.run(
+            shell("a", f"{runaway(pids, 'hidden')}; until [ -s {pids} ]; do sleep 0.01; done", environment=mark)
+        )
         [pid] = await pids_in(pids)
         assert not alive(pid)
         watch.host.kill("other")

@@ -21,12 +21,13 @@ CREATE TABLE log (
 );
 INSERT INTO log VALUES (1, 0, 0, zeroblob(16), 0, 0);
 
--- Local cells, never replicated. `digest` covers name and value.
+-- Local cells, never replicated. `digest` covers name and value. One tree instead of a table and its index, so that
+-- there is nothing that could disagree with it.
 CREATE TABLE cell (
   name TEXT PRIMARY KEY,
   value BLOB NOT NULL,
   digest BLOB NOT NULL
-);
+) WITHOUT ROWID;
 
 -- Snapshots are written piece by piece and become valid when log.snapshot names their serial; all others are waste.
 -- `digest` covers number, epoch, hash and the whole state.

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import msgspec
 
+from engine.base.clock import SPAN_MS_MAX
 from engine.base.codec import Value
 from engine.base.ids import OrderId, is_order_id
 from engine.base.limits import ORDERS_MAX
@@ -28,6 +29,7 @@ TooManyOrders = problem(
     "TooManyOrders", "The controller holds {count} orders, which is its limit; delete some that have ended."
 )
 UnknownWorkflow = problem("UnknownWorkflow", "There is no workflow {workflow!r}; deploy it first.")
+BadSchedule = problem("BadSchedule", "Order {order!r} is scheduled for a time more than a hundred years away.")
 
 
 class AddOrder(msgspec.Struct, OperatorCommand, frozen=True, array_like=True, tag="add_order"):
@@ -44,12 +46,14 @@ class AddOrder(msgspec.Struct, OperatorCommand, frozen=True, array_like=True, ta
     priority: int = 0
 
     def decide(self, state: ControllerState, now_ms: int) -> list[Event] | Problem:
+        if not is_order_id(self.order):
+            return BadOrderId(order=self.order)
         known = state.orders.get(OrderId(self.order))
         if known is not None:
             same = known.workflow.partition("@")[0] == self.workflow
             return [] if same else OrderExists(order=self.order, workflow=known.workflow)
-        if not is_order_id(self.order):
-            return BadOrderId(order=self.order)
+        if self.scheduled_ms > now_ms + SPAN_MS_MAX:
+            return BadSchedule(order=self.order)
         if len(state.orders) >= ORDERS_MAX:
             return TooManyOrders(count=len(state.orders))
         workflow = find_workflow(state, self.workflow, self.version)

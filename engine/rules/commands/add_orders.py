@@ -7,7 +7,7 @@ import msgspec
 from engine.base.limits import ORDERS_PER_BULK_MAX
 from engine.base.problem import Problem, problem
 from engine.model.event import Event
-from engine.rules.commands.add_order import AddOrder
+from engine.rules.commands.add_order import AddOrder, OrderExists
 from engine.rules.controller_state import ControllerState
 from engine.rules.operator_command import OperatorCommand
 
@@ -28,12 +28,16 @@ class AddOrders(msgspec.Struct, OperatorCommand, frozen=True, array_like=True, t
             return BulkTooLarge(count=len(self.orders), count_max=ORDERS_PER_BULK_MAX)
         found: list[Event] = []
         seen: dict[str, str] = {}
+        added: dict[str, None] = {}
         for order in self.orders:
-            if order.order in seen:
+            if seen.setdefault(order.order, order.workflow) != order.workflow:
+                decision: list[Event] | Problem = OrderExists(order=order.order, workflow=seen[order.order])
+            elif order.order in added:
                 continue
-            seen[order.order] = order.workflow
-            decision = order.decide(state, now_ms)
+            else:
+                decision = order.decide(state, now_ms)
             if isinstance(decision, Problem):
                 return BulkRefused(order=order.order, sentence=decision.sentence)
+            added[order.order] = None
             found.extend(decision)
         return found

@@ -1,16 +1,17 @@
 """fork: run named branches in parallel and join them. Floor 3."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import msgspec
 
 from engine.base.ids import AgentId, child_id
-from engine.model.event import Branch, OrderEvent, OrderForked, OrderMoved
+from engine.model.event import Branch, OrderEvent
 from engine.model.instruction import Instruction
 from engine.model.order import Order
-from engine.model.position import following, inside
+from engine.model.position import inside
 from engine.model.workflow import Workflow
-from engine.rules.branches import join_events, place_of_branches
+from engine.rules.branches import collect_faults, fork_events, join_events, place_of_branches
 from engine.rules.state import View
 from engine.rules.statement import Statement
 
@@ -32,14 +33,15 @@ class Fork(msgspec.Struct, Statement, frozen=True, array_like=True, tag="fork"):
     def blocks(self) -> list[tuple[str, tuple[Instruction, ...]]]:
         return list(self.fork.items())
 
+    def faults(self) -> Iterable[str]:
+        return collect_faults(self.collect)
+
     def place(self, workflow: Workflow) -> AgentId | None:
         return place_of_branches(workflow, self)
 
     def step(self, view: View, order: Order) -> list[OrderEvent]:
-        if not self.fork:
-            return [OrderMoved(order.id, view.now_ms, following(order.position))]
-        branches = tuple(Branch(child_id(order.id, name), name, inside(order.position, name)) for name in self.fork)
-        return [OrderForked(order.id, view.now_ms, branches)]
+        branches = [Branch(child_id(order.id, name), name, inside(order.position, name)) for name in self.fork]
+        return fork_events(view, order, branches)
 
     def join(self, view: View, order: Order) -> list[OrderEvent]:
         children = view.children(order)

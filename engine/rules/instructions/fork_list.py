@@ -1,18 +1,19 @@
 """fork_list: run the same steps once for each element of a list, in parallel, and join. Floor 3."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import msgspec
 
 from engine.base.ids import AgentId, child_id
 from engine.base.limits import BRANCHES_MAX
-from engine.model.event import Branch, OrderEvent, OrderForked, OrderMoved
+from engine.model.event import Branch, OrderEvent
 from engine.model.expression import EvaluationError, Expression
 from engine.model.instruction import Instruction
 from engine.model.order import Order
-from engine.model.position import following, inside
+from engine.model.position import inside
 from engine.model.workflow import Workflow
-from engine.rules.branches import join_events, place_of_branches
+from engine.rules.branches import collect_faults, fork_events, join_events, place_of_branches
 from engine.rules.flow import fault
 from engine.rules.state import View
 from engine.rules.statement import Statement
@@ -37,6 +38,9 @@ class ForkList(msgspec.Struct, Statement, frozen=True, array_like=True, tag="for
     def blocks(self) -> list[tuple[str, tuple[Instruction, ...]]]:
         return [("steps", self.steps)]
 
+    def faults(self) -> Iterable[str]:
+        return collect_faults((self.as_, *self.collect))
+
     def place(self, workflow: Workflow) -> AgentId | None:
         return place_of_branches(workflow, self)
 
@@ -49,14 +53,12 @@ class ForkList(msgspec.Struct, Statement, frozen=True, array_like=True, tag="for
             return fault(view, order, f"the list of a fork_list is a {type(elements).__name__}, not a list")
         if len(elements) > BRANCHES_MAX:
             return fault(view, order, f"a fork_list of {len(elements)} branches; {BRANCHES_MAX} is the most")
-        if not elements:
-            return [OrderMoved(order.id, view.now_ms, following(order.position))]
         first = inside(order.position, "steps")
-        branches = tuple(
+        branches = [
             Branch(child_id(order.id, str(number)), str(number), first, {self.as_: element})
             for number, element in enumerate(elements)
-        )
-        return [OrderForked(order.id, view.now_ms, branches)]
+        ]
+        return fork_events(view, order, branches)
 
     def join(self, view: View, order: Order) -> list[OrderEvent]:
         children = view.children(order)

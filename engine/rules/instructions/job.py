@@ -1,11 +1,13 @@
 """job: run a job on a subagent of an agent. Floor 3."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import msgspec
 
+from engine.base.clock import SPAN_MS_MAX
 from engine.base.codec import Value
-from engine.base.ids import AgentId, BundleId
+from engine.base.ids import AgentId, BundleId, is_name
 from engine.base.limits import ATTEMPTS_MAX, OUTPUT_BYTES_MAX
 from engine.model.event import AttemptAssigned, OrderEvent
 from engine.model.expression import EvaluationError, Template
@@ -47,6 +49,24 @@ class Execute(
     limit: int | None = None
     on_lost: OnLost = OnLost.HOLD
     output_bytes_max: Size = Size(OUTPUT_BYTES_MAX)
+
+    def faults(self) -> Iterable[str]:
+        if not is_name(self.job):
+            yield f"{self.job!r} can not be a job's name (letters, digits, _ . -)"
+        for kind, name in (("agent", self.agent), ("bundle", self.bundle)):
+            if name is not None and not is_name(name):
+                yield f"{name!r} can not be the name of its {kind} (letters, digits, _ . -)"
+        if self.limit is not None and self.limit < 1:
+            yield f"its limit is {self.limit}, so it could never run"
+        if self.timeout_ms is not None and not 0 < self.timeout_ms <= SPAN_MS_MAX:
+            yield "its timeout is more than 0 and at most a hundred years"
+        if not 0 <= self.kill_delay_ms <= SPAN_MS_MAX:
+            yield "its kill_delay is between 0 and a hundred years"
+        if self.output_bytes_max < 0:
+            yield "its output_limit is less than 0"
+        for name in self.environment:
+            if not name or "=" in name or "\0" in name:
+                yield f"{name!r} can not be the name of an environment variable"
 
     def place(self, workflow: Workflow) -> AgentId:
         return self.agent or workflow.agent

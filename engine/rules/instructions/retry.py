@@ -1,9 +1,11 @@
 """retry: go through steps again when one of them fails. Floor 3."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import msgspec
 
+from engine.base.clock import SPAN_MS_MAX
 from engine.base.limits import RETRIES_MAX
 from engine.model.event import OrderCaught, OrderEvent, OrderMoved, OrderWaiting
 from engine.model.fields import Span
@@ -30,6 +32,10 @@ class Retry(msgspec.Struct, Statement, frozen=True, array_like=True, tag="retry"
     def __post_init__(self) -> None:
         if not 1 <= self.retry <= RETRIES_MAX:
             raise ValueError(f"retry takes the number of rounds, 1 to {RETRIES_MAX}, not {self.retry}")
+
+    def faults(self) -> Iterable[str]:
+        if not all(0 <= delay_ms <= SPAN_MS_MAX for delay_ms in self.delays_ms):
+            yield "each of its delays is between 0 and a hundred years"
 
     def blocks(self) -> list[tuple[str, tuple[Instruction, ...]]]:
         return [("steps", self.steps)]

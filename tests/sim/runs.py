@@ -1,0 +1,109 @@
+"""One seed: a random cluster with random work in a random storm, then calm, then the accounts."""
+
+import asyncio
+from dataclasses import dataclass, field
+from random import Random
+
+from engine.simulation.audit import audit, unsettled
+from engine.simulation.cluster import SimCluster
+from engine.simulation.escapes import forbid_escapes
+from engine.simulation.faults import Faults, Storm
+from engine.simulation.loop import VirtualLoop, run
+from tests.sim.workload import JOBS, Calls, Workload
+
+TOPOLOGIES: tuple[dict[str, int], ...] = ({"a": 1}, {"a": 2}, {"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 2, "b": 2, "c": 1})
+QUIET_SECONDS = 1_200.0
+ROUNDS_MAX = 40  # of a person who decides what resting orders wait for
+
+
+@dataclass
+class Report:
+    """What one run came to."""
+
+    seed: int
+    digest: str = ""
+    breaches: list[str] = field(default_factory=list)
+    met: dict[str, int] = field(default_factory=dict)
+    timeline: list[str] = field(default_factory=list)
+    messages: int = 0
+    faults: int = 0
+    steps: int = 0
+    orders: int = 0
+    processes: int = 0
+    virtual_s: float = 0.0
+
+
+def run_seed(seed: int, *, faults: Faults | None = None, with_timeline: bool = False) -> Report:
+    """Run one seed and say what came of it; a breach is in the report, never raised."""
+    report = Report(seed)
+    with forbid_escapes() as escapes:
+        run(_main(seed, faults, report, with_timeline), seed=seed, max_steps=6_000_000)
+    report.breaches += [f"escape: {one}" for one in escapes]
+    return report
+
+
+async def _main(seed: int, faults: Faults | None, report: Report, with_timeline: bool) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    random = Random(f"{seed}/run")
+    calls = Calls(Random(f"{seed}/calls"))
+    calls.is_dead = loop.is_crashed
+    cluster = SimCluster(
+        loop,
+        seed,
+        agents=random.choice(TOPOLOGIES),
+        jobs=JOBS,
+        callables={"call": calls.call, "call_blocking": calls.call_blocking},
+        parallel_max=random.choice((1, 3, 8)),
+    )
+    calls.added_of = cluster.lookout.ledger.added_of
+    storm = Storm(cluster, faults or Faults(seconds=random.choice((5.0, 12.0, 25.0))))
+    try:
+        await _live(cluster, storm, random)
+    except (AssertionError, TimeoutError) as error:
+        report.breaches += str(error).split("\n")
+    report.breaches += [one for one in (*cluster.breaches, *calls.breaches) if one not in report.breaches]
+    report.digest, report.steps, report.virtual_s = loop.digest(), loop.steps, loop.time()
+    report.met = cluster.lookout.sometimes.met
+    report.messages = cluster.network.counts["frames_delivered"]
+    report.faults = sum(storm.counts.values())
+    report.processes = sum(len(node.machine.groups) for node in cluster.nodes.values())
+    if with_timeline or report.breaches:
+        report.timeline = list(cluster.lookout.timeline.lines())
+
+
+async def _live(cluster: SimCluster, storm: Storm, random: Random) -> None:
+    await cluster.start()
+    work = Workload(cluster, Random(f"{cluster.seed}/workload"), storm.seconds)
+    await work.prepare()
+    working = asyncio.ensure_future(work.run())
+    await storm.rage()
+    storm.heal()
+    await working
+    await work.enable_all()
+    for _ in range(ROUNDS_MAX):
+        await rest(cluster)
+        if not await work.decide_resting():
+            break
+    else:
+        raise AssertionError("L3: orders come to rest again and again")
+    await cluster.close()
+    cluster.raise_breaches()
+
+
+async def rest(cluster: SimCluster) -> None:
+    """Wait until everything is at rest, then compare all accounts."""
+    try:
+        await cluster.until(lambda: not any(unsettled(cluster)), "everything is at rest", seconds=QUIET_SECONDS)
+    except TimeoutError as error:
+        raise AssertionError("\n".join([str(error), *unsettled(cluster)])) from None
+    check(cluster)
+
+
+def check(cluster: SimCluster) -> None:
+    """Compare all accounts; raises AssertionError."""
+    cluster.look_around()
+    found = list(audit(cluster))
+    if found:
+        raise AssertionError("\n".join(found))
+    cluster.raise_breaches()
