@@ -160,7 +160,7 @@ class Subagent:
             argv=job.argv(start.arguments),
             environment={**self.world.environment(), **environment},
             folder=folder,
-            directory=start.directory,
+            directory=None if start.directory is None else self.world.resolve(start.directory),
             script=job.script_text(),
             timeout_ms=start.timeout_ms,
             kill_delay_ms=start.kill_delay_ms,

@@ -1,6 +1,6 @@
 """Opening a journal file, and proving it through a connection that cannot write before anybody writes. Floor 4.
 
-* Order: write-ahead log, whose file, version, ends of the log, cells; the proofs of chain and pages stand for themselves.
+* Order: write-ahead log, whose file, version, ends of the log, cells; then the proofs, of the chain and of the pages.
 * Only a new, an empty and an older file are written to before the proof (they are created or migrated).
 * Every failure is a StoreFault with one sentence; a damaged record is a DamagedRecord that names its number.
 """

@@ -3,8 +3,8 @@
 * One asyncio task owns the only connection that writes and checkpoints; it takes everything that waits as one
   transaction (group commit), and a caller's cancellation does not reach it.
 * A second, read-only connection serves reads; it sees nothing that is not fsynced.
-* A file is proved before the first write to it: its chain by `open_sqlite_store`, by a replay to the end, or by the
-  writer itself; its pages by the writer.
+* A file is proved before the first write to it: by `open_sqlite_store`, or by the writer itself, whom a replay to the
+  end saves the chain's proof.
 * A refused call (a gap, a cut into the snapshot) raises StoreFault and changes nothing; any other failure is final.
 * After a final failure the connections are closed so that SQLite does not carry the write-ahead log over.
 """
@@ -76,17 +76,28 @@ async def open_sqlite_store(
     try:
         if prove_first:
             await prove_chain(path, reader, loaded.log)
+            await prove_pages(path, reader)
     except BaseException:
         await reader.close()
         raise
-    return SqliteStore(path, reader, loaded, proved=prove_first, synchronous=synchronous, dial=dial)
+    return SqliteStore(
+        path, reader, loaded, chain_proved=prove_first, pages_proved=prove_first, synchronous=synchronous, dial=dial
+    )
 
 
 class SqliteStore:
     """An open journal; made by `open_sqlite_store`, ended by `close`."""
 
     def __init__(
-        self, path: str, reader: SqlitePlace, loaded: Loaded, *, proved: bool, synchronous: str, dial: SqliteDial
+        self,
+        path: str,
+        reader: SqlitePlace,
+        loaded: Loaded,
+        *,
+        chain_proved: bool,
+        pages_proved: bool,
+        synchronous: str,
+        dial: SqliteDial,
     ) -> None:
         self.path = path
         self._reader = reader
@@ -96,7 +107,8 @@ class SqliteStore:
         self._log: Log = loaded.log
         self._cells = loaded.cells
         self._serial = loaded.serial
-        self._proved = proved
+        self._chain_proved = chain_proved
+        self._pages_proved = pages_proved
         self._queue: deque[_Waiting] = deque()
         self._queue_bytes = 0
         self._wake = asyncio.Event()
@@ -172,7 +184,7 @@ class SqliteStore:
             self._fail(fault)
             raise
         if start in (log.recovery, log.base):
-            self._proved = True
+            self._chain_proved = True
 
     async def snapshot(self) -> Snapshot | None:
         """Read the snapshot with its state, checked."""
@@ -295,10 +307,12 @@ class SqliteStore:
         return group, size
 
     async def _begin_writing(self) -> None:
-        if not self._proved:
+        if not self._chain_proved:
             await prove_chain(self.path, self._reader, self._log)
-            self._proved = True
-        await prove_pages(self.path, self._reader)
+            self._chain_proved = True
+        if not self._pages_proved:
+            await prove_pages(self.path, self._reader)
+            self._pages_proved = True
         self._writer = await guarded(self.path, self._dial(self._connect_writer))
         # After an fsync error the kernel may hold pages that never reached the disk and call them clean. Whatever the
         # last incarnation left is therefore written again, into the file itself, before anything is built on it.

@@ -39,6 +39,7 @@ class RealWorld:
         self.incarnation = incarnation
         self.clock = RealClock()
         self._folder = folder
+        self._started_in = os.getcwd()
         self._transports = transports
         self._open_store = open_store
         self._make_host = make_host
@@ -93,6 +94,9 @@ class RealWorld:
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
         return {**inherited, "UNDERSTUDY_PYTHON": sys.executable}
+
+    def resolve(self, path: str) -> str:
+        return os.path.join(self._started_in, path)
 
     def revoke(self, reason: str) -> None:
         if self._revoked is None:

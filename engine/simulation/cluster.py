@@ -124,6 +124,7 @@ class SimCluster:
         self.agents = dict(agents if agents is not None else {"local": 1})
         self.client: Client
         self.pending: dict[asyncio.Task[Any], str] = {}  # what is being asked of the controller
+        self.keep_up = False  # whether every node that goes down is started again
         self.asked = dict.fromkeys(("commands", "accepted", "refused", "repeated"), 0)
         self._jobs = dict(jobs or {})
         self._callables = dict(callables or {})
@@ -326,7 +327,8 @@ class SimCluster:
     def _bury(self, node: SimNode, process: SimProcess) -> None:
         if node.process is process:
             self.crash(node.name)
-            node.machine.later(RESTART_MS, self.boot, node.name)
+            if not self.keep_up:
+                node.machine.later(RESTART_MS, self.boot, node.name)
 
     # --- faults -------------------------------------------------------------------------------------------------------
 
@@ -350,6 +352,8 @@ class SimCluster:
             self.lookout.sometimes("disk: tail kept", node.disk.counts["kept_writes"] > kept)
             self.lookout.sometimes("disk: tail torn", node.disk.counts["torn_writes"] > torn)
             self.lookout.ledger.lost_power(name, node.disk.image.tip.index)
+        if self.keep_up:
+            node.machine.later(RESTART_MS, self.boot, name)
 
     def _look_at_crash(self, node: SimNode, process: SimProcess) -> None:
         actor = process.actor

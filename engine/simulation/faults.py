@@ -17,7 +17,7 @@ from engine.simulation.cluster import AGENT, CLIENT, CONTROLLER, SUBAGENT, SimCl
 from engine.simulation.disk import QUICK, DiskPace
 from engine.simulation.network import CALM, Weather
 
-WALL_JUMP_MS_MAX = 3_600_000
+WALL_JUMP_MS_MAX = 600_000
 DRIFT_PPM_MAX = 500
 PAUSE_NOTICED_MS = 3_500.0  # longer than three beats
 
@@ -76,6 +76,7 @@ class Storm:
         self._is_over = True
         cluster = self.cluster
         cluster.lookout.timeline.note("", "everything is healed")
+        cluster.keep_up = True
         cluster.network.heal()
         cluster.network.weather = CALM
         for name, node in cluster.nodes.items():

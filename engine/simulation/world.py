@@ -146,6 +146,9 @@ class SimWorld:
     def environment(self) -> dict[str, str]:
         return {"HOME": f"/machines/{self._machine.name}", "PATH": "/bin", "UNDERSTUDY_PYTHON": "python"}
 
+    def resolve(self, path: str) -> str:
+        return path if path.startswith("/") else f"/machines/{self._machine.name}/{path}"
+
     def revoke(self, reason: str) -> None:
         self.end(reason, notice=True)
 

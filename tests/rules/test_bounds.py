@@ -16,7 +16,7 @@ from engine.model.fields import Size, Span
 from engine.model.instruction import Instruction
 from engine.model.job import Start
 from engine.model.order import OrderState
-from engine.model.outcome import SUCCEEDED, Outcome, failed
+from engine.model.outcome import SUCCEEDED, Outcome, OutcomeKind, failed
 from engine.model.workflow import Parameter, ParameterType, Workflow
 from engine.rules import branches
 from engine.rules.check import workflow_faults
@@ -179,7 +179,7 @@ LARGE = "x" * (VARIABLES_BYTES_MAX // 2)
 
 def test_results_that_are_too_large_fail_the_attempt() -> None:
     def script(start: Start) -> tuple[Outcome, dict[str, Any]]:
-        return Outcome("succeeded", 0), {start.label: LARGE}  # type: ignore[arg-type]
+        return Outcome(OutcomeKind.SUCCEEDED, 0), {start.label: LARGE}
 
     cluster = PureCluster(script=script)
     cluster.deploy(job("a"), Try((job("b"),), (job("c"),)))

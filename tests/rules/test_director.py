@@ -1,7 +1,5 @@
 """Who gets a place and who stands in line. Tests: engine/rules/director.py, engine/rules/agent_state.py"""
 
-from collections.abc import Iterator
-
 import pytest
 
 from engine.base.ids import AgentId, BundleId, SubagentId
@@ -41,9 +39,9 @@ def starts(cluster: PureCluster) -> list[str]:
 
 
 @pytest.fixture
-def pair() -> Iterator[PureCluster]:
+def pair() -> PureCluster:
     """An agent with two subagents of one place each."""
-    yield PureCluster(script=never, parallel_max=1, subagents={"s1": "local", "s2": "local"})
+    return PureCluster(script=never, parallel_max=1, subagents={"s1": "local", "s2": "local"})
 
 
 def test_a_bundle_that_grows_wakes_as_many_as_it_can_take() -> None:

@@ -1,7 +1,6 @@
 """The order's way through all instructions, at controller and agents, without a loop. Tests: engine/rules/flow.py"""
 
 import pytest
-from tests.support.pure import PureCluster
 
 from engine.jobs.shell import ShellJob
 from engine.model.expression import Expression, Template
@@ -23,6 +22,7 @@ from engine.rules.instructions.job import Execute
 from engine.rules.instructions.retry import Retry
 from engine.rules.instructions.sleep import Sleep
 from engine.rules.instructions.try_ import Try
+from tests.support.pure import PureCluster
 
 
 def job(name: str = "a", **fields: object) -> Execute:

@@ -1,4 +1,7 @@
-"""After a restart everything goes on: replay, then what is owed. Tests: engine/rules/node_machine.py, engine/rules/state.py"""
+"""After a restart everything goes on: replay, then what is owed.
+
+Tests: engine/rules/node_machine.py, engine/rules/state.py
+"""
 
 import pytest
 

@@ -8,11 +8,12 @@ from engine.simulation.audit import audit, unsettled
 from engine.simulation.cluster import SimCluster
 from engine.simulation.escapes import forbid_escapes
 from engine.simulation.faults import Faults, Storm
-from engine.simulation.loop import VirtualLoop, run
+from engine.simulation.loop import Deadlock, Runaway, VirtualLoop, run
 from tests.sim.workload import JOBS, Calls, Workload
 
 TOPOLOGIES: tuple[dict[str, int], ...] = ({"a": 1}, {"a": 2}, {"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 2, "b": 2, "c": 1})
 QUIET_SECONDS = 1_200.0
+STEPS_MAX = 2_000_000
 ROUNDS_MAX = 40  # of a person who decides what resting orders wait for
 
 
@@ -37,7 +38,10 @@ def run_seed(seed: int, *, faults: Faults | None = None, with_timeline: bool = F
     """Run one seed and say what came of it; a breach is in the report, never raised."""
     report = Report(seed)
     with forbid_escapes() as escapes:
-        run(_main(seed, faults, report, with_timeline), seed=seed, max_steps=6_000_000)
+        try:
+            run(_main(seed, faults, report, with_timeline), seed=seed, max_steps=STEPS_MAX)
+        except (Runaway, Deadlock) as error:
+            report.breaches += [f"{type(error).__name__}: {error}"]
     report.breaches += [f"escape: {one}" for one in escapes]
     return report
 
@@ -60,8 +64,10 @@ async def _main(seed: int, faults: Faults | None, report: Report, with_timeline:
     storm = Storm(cluster, faults or Faults(seconds=random.choice((5.0, 12.0, 25.0))))
     try:
         await _live(cluster, storm, random)
-    except (AssertionError, TimeoutError) as error:
+    except AssertionError as error:
         report.breaches += str(error).split("\n")
+    except TimeoutError:
+        report.breaches += ["S7: commands are not answered in good weather", *unsettled(cluster)]
     report.breaches += [one for one in (*cluster.breaches, *calls.breaches) if one not in report.breaches]
     report.digest, report.steps, report.virtual_s = loop.digest(), loop.steps, loop.time()
     report.met = cluster.lookout.sometimes.met
@@ -79,8 +85,9 @@ async def _live(cluster: SimCluster, storm: Storm, random: Random) -> None:
     working = asyncio.ensure_future(work.run())
     await storm.rage()
     storm.heal()
-    await working
-    await work.enable_all()
+    async with asyncio.timeout(QUIET_SECONDS):
+        await working
+        await work.enable_all()
     for _ in range(ROUNDS_MAX):
         await rest(cluster)
         if not await work.decide_resting():

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from engine.base.ids import AgentId, OrderId, SubagentId, attempt_key
 from engine.base.problem import Problem
 from engine.language import standard_language
@@ -37,6 +39,7 @@ from engine.rules.controller import AgentDown, AgentRefused, AgentReported, Agen
 from engine.rules.controller_state import ControllerState
 from tests.support.pure_nodes import PureNode, PureSubagent, Script
 
+_decode_reports = msgspec.msgpack.Decoder(tuple[c.AnyReport, ...]).decode
 KILLED = Outcome(OutcomeKind.KILLED, -15)
 
 
@@ -330,7 +333,8 @@ class PureCluster:
         sub = self.subagents[subagent]
         if not sub.outbox or not (sub.coupled or to_uncoupled):
             return False
-        self.agents[sub.agent].command(SubagentReported(SubagentId(subagent), tuple(sub.outbox)), self.now_ms)
+        reports = _decode_reports(self.language.encode(sub.outbox))
+        self.agents[sub.agent].command(SubagentReported(SubagentId(subagent), reports), self.now_ms)
         if acknowledge:
             sub.acknowledged()
         return True

@@ -53,9 +53,9 @@ class Execute(
     def faults(self) -> Iterable[str]:
         if not is_name(self.job):
             yield f"{self.job!r} can not be a job's name (letters, digits, _ . -)"
-        for kind, name in (("agent", self.agent), ("bundle", self.bundle)):
-            if name is not None and not is_name(name):
-                yield f"{name!r} can not be the name of its {kind} (letters, digits, _ . -)"
+        for kind, other in (("agent", self.agent), ("bundle", self.bundle)):
+            if other is not None and not is_name(other):
+                yield f"{other!r} can not be the name of its {kind} (letters, digits, _ . -)"
         if self.limit is not None and self.limit < 1:
             yield f"its limit is {self.limit}, so it could never run"
         if self.timeout_ms is not None and not 0 < self.timeout_ms <= SPAN_MS_MAX:
