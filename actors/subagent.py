@@ -245,7 +245,7 @@ class Subagent:
         if (deadline := self._deadlines.pop(key, None)) is not None:
             deadline.cancel()
         if error is not None:
-            log.info("callable failed", attempt=key, exc_info=error)
+            log.note("callable failed", attempt=key, exc_info=error)
             self._ended(key, failed(f"{type(error).__name__}: {error}"))
             return
         try:

@@ -1,4 +1,4 @@
-"""Snapshot: the program that replays a journal beside a running node and writes the state down. Floor 9.
+"""Snapshot: the program that replays a journal beside a running node and writes the state down. Floor 6.
 
 * Started by the node itself: `python -m engine.snapshot ROLE NODE JOURNAL UPTO OUT`. It reads the journal, changes
   nothing, and ends.

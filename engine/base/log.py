@@ -33,7 +33,7 @@ class Logger:
             wrapper_class=structlog.stdlib.BoundLogger,
         )
 
-    def info(self, event: str, **fields: Any) -> None:
+    def note(self, event: str, **fields: Any) -> None:
         """Log what is worth knowing."""
         self._bound.info(event, **fields)
 

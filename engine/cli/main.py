@@ -95,6 +95,9 @@ def _ended(face: Face, arguments: Sequence[str] | None) -> ExitCode:
     """Run the command; click's own complaints become usage errors."""
     try:
         answer: Any = root.main(args=None if arguments is None else [*arguments], obj=face, standalone_mode=False)
+    except SystemExit:  # click leaves so when standard output is gone, and for no other reason
+        face.cut(BrokenPipeError())
+        return ExitCode.FINISHED
     except click.exceptions.NoArgsIsHelpError as asked:
         face.err(asked.ctx.get_help())
         return ExitCode.USAGE

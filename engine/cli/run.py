@@ -23,11 +23,9 @@ Examples:
   python -m engine run workflow.yaml --new --output json | jq .results
   python -m engine run workflow.yaml --release rerun
 
-\b
 Ctrl-C lets running attempts end and suspends the order; the same command goes on with it later. A second Ctrl-C
 cancels it and kills what runs, a third gives up waiting.
 
-\b
 Exit codes: 0 finished, 1 failed, 2 wrong usage, 3 held, 4 cancelled, 5 suspended, 70 a mistake of ours,
 74 the state directory can not be used, 75 it is in use, 78 the document is wrong."""
 

@@ -406,7 +406,9 @@ def _over(_table: StepTable, strand: Strand, event: Any) -> None:
     strand.ended_ms = event.at_ms
     if isinstance(event, events.OrderBroken):
         strand.outcome = Outcome(OutcomeKind.FAILED, None, event.problem.sentence)
-    elif not isinstance(event, events.OrderCancelled):
+    elif isinstance(event, events.OrderCancelled):
+        strand.mark = Mark.NONE
+    else:
         strand.outcome = event.outcome
     for step in strand.steps:
         if step.is_open:

@@ -12,8 +12,13 @@ from engine.cli.output import output_option, write_json
 
 DISTRIBUTION = "understudy"
 
+EPILOG = """\b
+Examples:
+  python -m engine version
+  python -m engine version --output json"""
 
-@click.command("version")
+
+@click.command("version", epilog=EPILOG)
 @output_option
 @click.pass_obj
 def command(face: Face, output: str) -> None:

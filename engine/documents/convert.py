@@ -13,7 +13,7 @@ from engine.documents.convert_forms import Form, Named, Shapes
 from engine.documents.convert_steps import Place, Steps
 from engine.documents.convert_values import BAD
 from engine.documents.loader import Kind, load_file, load_text
-from engine.documents.node import Mapping, Mark, Node, printable, quoted
+from engine.documents.node import Mapping, Node, printable, quoted
 from engine.documents.tree import DOCUMENT_BYTES_MAX
 from engine.model.instruction import Instruction
 from engine.model.language import Language
@@ -138,12 +138,13 @@ def _about(sentence: str, steps: dict[str, Instruction]) -> tuple[Instruction | 
 
 
 def _place_of(sentence: str, workflow: Workflow, node: Mapping) -> Place:
-    """Return where a sentence about the whole workflow belongs: at the parameter it names, else at the name."""
+    """Return where a sentence about the whole workflow belongs: at the parameter it names, the agent, or the name."""
     parameters = node.value.get("parameters")
     if isinstance(parameters, Mapping) and "parameter" in sentence:
         for name in workflow.parameters:
             if repr(name) in sentence:
                 return Place(parameters.keys[name], ((None, "parameters"), name))
-    name_node = node.value.get("name")
-    path: Path = (None, "name") if name_node else None
-    return Place(name_node.mark if name_node else Mark(1, 1), path)
+    for key in ("agent", "name"):
+        if key in node.value and (key == "name" or "agent's name" in sentence):
+            return Place(node.value[key].mark, (None, key))
+    return Place(node.mark, None)

@@ -307,6 +307,7 @@ class GuardHost:
             return
         self._wire = None
         if wire.parted:
+            self._begun = []  # the guard goes on without us
             self._fail(wire.parted)
         elif not self._closing:
             self._scope.start(self._revive(), "revive")

@@ -104,7 +104,8 @@ def _is_new(path: str) -> bool:
     # SQLite would take a file shorter than its header for an empty one, and write over it.
     if not stat.S_ISREG(found.st_mode) or 0 < found.st_size < HEADER_BYTES:
         raise StoreFault(f"{path} is not a journal of ours; choose another state directory.")
-    return found.st_size == 0 and not os.path.exists(path + "-wal")
+    # A rollback journal is there only while the file is being made; then nobody was told of anything yet.
+    return os.path.exists(path + "-journal") or (found.st_size == 0 and not os.path.exists(path + "-wal"))
 
 
 async def _version(path: str, dial: SqliteDial) -> int:

@@ -42,6 +42,16 @@ class CommandStream:
         return len(self._backlog)
 
     @property
+    def sent(self) -> int:
+        """The number of the last command that went out."""
+        return self._next - 1
+
+    @property
+    def taken(self) -> int:
+        """The number that the last command taken has, or will have."""
+        return self._next - 1 + len(self._backlog)
+
+    @property
     def drained(self) -> bool:
         """Whether every command taken was answered."""
         return not self._backlog and not self._unanswered
@@ -57,10 +67,12 @@ class CommandStream:
         self._backlog_bytes += len(command)
         return True
 
-    def next_message(self) -> bytes | None:
-        """Return the next batch, encoded; None when there is no command or no credit."""
+    def next_message(self, upto: int | None = None) -> bytes | None:
+        """Return the next batch, encoded, with numbers up to `upto`; None when there is no command or no credit."""
         backlog, unanswered, number = self._backlog, self._unanswered, self._next
         count_max = min(len(backlog), MESSAGE_ITEMS_MAX, COMMANDS_UNANSWERED_MAX - len(unanswered))
+        if upto is not None:
+            count_max = min(count_max, upto - number + 1)
         credit_bytes = COMMANDS_UNANSWERED_BYTES_MAX - self._unanswered_bytes
         batch: list[Raw] = []
         size_bytes = 0

@@ -14,6 +14,7 @@
 
 import asyncio
 import enum
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -155,7 +156,7 @@ class Link:
         self._commands = CommandStream()
         self._coupled_at: float | None = None
         self._caught_up = False
-        self._ack: Cursor | None = None
+        self._acks: deque[tuple[int, Cursor]] = deque()  # each goes out behind the command with this number
         self._acknowledged = START
         self._received = START
         self._queries = Queries()
@@ -237,7 +238,10 @@ class Link:
             self._adopted.set_result(None)
         if self._welcome is None or self._line is None:
             return
-        self._ack = cursor
+        taken = self._commands.taken
+        if self._acks and self._acks[-1][0] == taken:
+            self._acks.pop()
+        self._acks.append((taken, cursor))
         self._line.wake()
         self._look_whether_caught_up()
 
@@ -395,14 +399,19 @@ class Link:
             self.couple(session, owed)
 
     def _pull(self) -> bytes | None:
-        """Give the line its next message. An Ack goes before commands: these may rest on what it lets go."""
+        """Give the line its next message. Acks and commands keep the order in which the owner gave them.
+
+        Commands may rest on what an Ack before them lets go; and one that came first, such as a start that was owed
+        when the peer's report of its end was adopted, must find what the Ack behind it lets the peer forget.
+        """
         if self._hello is not None:
             hello, self._hello = self._hello, None
             return hello
-        if self._ack is not None:
-            cursor, self._ack = self._ack, None
+        if self._acks and self._acks[0][0] <= self._commands.sent:
+            _, cursor = self._acks.popleft()
             return encode_message(Ack(cursor))
-        return self._queries.next_message() or self._commands.next_message()
+        upto = self._acks[0][0] if self._acks else None
+        return self._queries.next_message() or self._commands.next_message(upto)
 
     # --- what comes
 

@@ -46,7 +46,13 @@ CONTROLLER, AGENT, SUBAGENT, CLIENT = "controller", "agent", "subagent", "client
 RESTART_MS = 2_000.0  # after which a node that gave up, or could not boot, is started again from outside
 RETRY_MS = 50.0  # between two attempts to send a command whose link was lost
 SUBAGENT_PARALLEL_MAX = 8
-EXPECTED_ENDS = (StoreFault,)  # what may end a node by itself; anything else is a mistake of ours
+
+
+class PlantedMistake(Exception):
+    """The simulation let a node end by itself."""
+
+
+EXPECTED_ENDS = (StoreFault, PlantedMistake)  # what may end a node by itself; anything else is a mistake of ours
 
 Result = TypeVar("Result")
 
@@ -420,6 +426,16 @@ class SimCluster:
     def stop_soon(self, name: str) -> None:
         """Begin to stop a node, without waiting for it."""
         self._scope.start(self.stop(name), f"stop {name}")
+
+    def fail(self, name: str) -> bool:
+        """Let a node end as if a part of it had failed: its supervisor boots it again. False while it is down."""
+        node = self.nodes[name]
+        if node.process is None or not self.is_up(name):
+            return False
+        failing = node.actor._failed if node.role == SUBAGENT else node.loop.fail
+        error = PlantedMistake("planted by the simulation")
+        self.loop.call_soon(failing, error, context=self.loop.context_of(node.process.lane))
+        return True
 
     def snapshot_soon(self, name: str) -> bool:
         """Let a node with a journal make a snapshot and trim its log, as a keeper would; False while it is down."""

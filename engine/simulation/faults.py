@@ -8,10 +8,13 @@
 import asyncio
 import errno
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 
 import msgspec
 
+from engine.model import event as events
+from engine.model.event import Event
 from engine.model.order import OrderState
 from engine.simulation.cluster import AGENT, CLIENT, CONTROLLER, SUBAGENT, SimCluster
 from engine.simulation.disk import QUICK, DiskPace
@@ -20,6 +23,27 @@ from engine.simulation.network import CALM, Weather
 WALL_JUMP_MS_MAX = 600_000
 DRIFT_PPM_MAX = 500
 PAUSE_NOTICED_MS = 3_500.0  # longer than three beats
+AMBUSHES: tuple[type[Event], ...] = (
+    events.OrderAdded,
+    events.OrderAttaching,
+    events.OrderAttached,
+    events.OrderDetached,
+    events.OrderForked,
+    events.OrderJoined,
+    events.OrderWaiting,
+    events.OrderMarked,
+    events.OrderCommanded,
+    events.OrderHeld,
+    events.OrderExpecting,
+    events.AttemptAssigned,
+    events.AttemptStarted,
+    events.AttemptEnded,
+    events.AttemptReleased,
+    events.OrdersForgotten,
+    events.AgentCoupled,
+    events.SubagentCoupled,
+    events.EpochBegan,
+)
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +67,8 @@ class Storm:
         self.counts: dict[str, int] = {}
         self._faults = faults
         self._is_over = False
+        self.ambushes: list[tuple[type[Event], str, float]] = []
+        cluster.lookout.on_event = self._spring
         self.kinds = dict(faults.kinds) if faults.kinds is not None else self._draw_kinds()
         self._pace_ms = self.random.uniform(faults.every_ms_min, faults.every_ms_max)
 
@@ -71,9 +97,23 @@ class Storm:
             self.counts[kind] = self.counts.get(kind, 0) + 1
         return done
 
+    def _spring(self, _node: str, event: Event) -> None:
+        for ambush in self.ambushes:
+            kind, name, delay_ms = ambush
+            if isinstance(event, kind) and self.cluster.nodes[name].process is not None:
+                self.ambushes.remove(ambush)
+                self.note(f"{name} is ambushed at {kind.__name__}")
+                self.later(delay_ms, partial(self._strike, name))
+                return
+
+    def _strike(self, name: str) -> None:
+        self.cluster.crash(name, notice=self.random.random() < 0.8)
+        self.later(self.span_ms(4_000), partial(self.cluster.boot, name))
+
     def heal(self) -> None:
         """End all faults: what comes after this is good weather."""
         self._is_over = True
+        self.ambushes.clear()
         cluster = self.cluster
         cluster.lookout.timeline.note("", "everything is healed")
         cluster.keep_up = True
@@ -144,6 +184,19 @@ def _pause(storm: Storm) -> bool:
     cluster.pause(name)
     cluster.lookout.sometimes("node: paused", span_ms > PAUSE_NOTICED_MS)
     storm.later(span_ms, lambda: cluster.resume(name))
+    return True
+
+
+def _mistake(storm: Storm) -> bool:
+    """Let a node end by itself, as a mistake of ours would."""
+    return storm.cluster.fail(storm.pick(CONTROLLER, AGENT, SUBAGENT))
+
+
+def _ambush(storm: Storm) -> bool:
+    """Crash a node in the moment in which the next event of some kind has become durable on it or on its peer."""
+    kind, name = storm.random.choice(AMBUSHES), storm.pick(CONTROLLER, AGENT, AGENT, SUBAGENT)
+    delay_ms = storm.random.choice((0.0, 0.0, storm.random.uniform(0, 6)))
+    storm.ambushes.append((kind, name, delay_ms))
     return True
 
 
@@ -268,6 +321,8 @@ FAULTS: dict[str, Callable[[Storm], bool]] = {
     "lose machine": _crash_of((CONTROLLER, AGENT, SUBAGENT), notice=False),
     "stop": _stop,
     "pause": _pause,
+    "mistake": _mistake,
+    "ambush": _ambush,
     "guard crash": _guard_crash,
     "reboot": _reboot,
     "clock": _clock,
@@ -289,8 +344,10 @@ WEIGHTS: dict[str, float] = {
     "lose machine": 2,
     "stop": 1,
     "pause": 3,
-    "guard crash": 1,
-    "reboot": 1,
+    "mistake": 1,
+    "ambush": 8,
+    "guard crash": 2,
+    "reboot": 2,
     "clock": 1,
     "drift": 0.5,
     "disk fault": 1,

@@ -47,6 +47,7 @@ class Lookout:
         self.timeline = Timeline(now_ns)
         self.breaches = Breaches()
         self.ledger = Ledger(agent_of, self.breaches)
+        self.on_event: Callable[[str, Event], None] = lambda *_: None  # called with (node, event) once it is durable
         self._is_up = is_up
         self._controller = controller
         self._told: dict[tuple[AgentId, OrderId], None] = {}  # AttachOrders that were sent once, not confirmed
@@ -71,6 +72,7 @@ class Lookout:
             for event in found:
                 self.timeline.note(node, event)
                 self._look(node, event)
+                self.on_event(node, event)
 
     def _look(self, node: str, event: Event) -> None:
         look = _LOOKS.get(type(event))

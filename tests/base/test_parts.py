@@ -1,5 +1,7 @@
-"""Task scopes, registries, logs, limits. Tests: engine/base/tasks.py, engine/base/registry.py, engine/base/log.py,
-engine/base/limits.py, engine/base/wire.py"""
+"""Task scopes, registries, logs, limits.
+
+Tests: engine/base/tasks.py, engine/base/registry.py, engine/base/log.py, engine/base/limits.py
+"""
 
 import asyncio
 import logging
@@ -8,9 +10,7 @@ from typing import ClassVar
 import msgspec
 import pytest
 
-from engine.base import limits, wire
-from engine.base.codec import encode
-from engine.base.ids import Cursor
+from engine.base import limits
 from engine.base.log import logger
 from engine.base.registry import Registry
 from engine.base.tasks import TaskScope
@@ -75,7 +75,7 @@ def test_a_registry_decodes_by_keyword_and_refuses_the_rest() -> None:
 
 def test_logs_go_to_the_standard_tree_and_nowhere_by_themselves(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "understudy"):
-        logger("x").info("something happened", order="o")
+        logger("x").note("something happened", order="o")
     record = caplog.records[0]
     assert (record.name, record.msg, getattr(record, "order", None)) == ("understudy.x", "something happened", "o")
     assert all(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("understudy").handlers)
@@ -85,12 +85,3 @@ def test_every_limit_is_a_positive_number() -> None:
     bounds = {name: value for name, value in vars(limits).items() if name.isupper()}
     assert bounds
     assert all(isinstance(value, int) and value > 0 for value in bounds.values())
-
-
-def test_messages_decode_to_themselves_and_ignore_unknown_trailing_fields() -> None:
-    hello = wire.Hello("k", "client", "c", 1, "s", 1, Cursor(3, 1))
-    assert wire.decode_message(encode(hello)) == hello
-    longer = msgspec.msgpack.decode(encode(hello))
-    assert wire.decode_message(encode([*longer, "from a later version"])) == hello
-    with pytest.raises(msgspec.ValidationError):
-        wire.decode_message(encode(["Unknown", 1]))

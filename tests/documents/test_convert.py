@@ -234,6 +234,7 @@ steps:
 def test_the_rules_own_faults_stand_where_they_belong() -> None:
     text = """
 name: a b
+agent: a b
 parameters:
   ok: integer
   x: {type: integer, default: abc}
@@ -249,10 +250,11 @@ steps:
 """
     assert faults(text) == [
         "2:7: name: 'a b' can not be a workflow's name (letters, digits, _ . -).",
-        "5:3: parameters.x: The default of parameter 'x' must be integer: it is text.",
-        "6:3: parameters.order: The parameter's name 'order' is the engine's own; choose another.",
-        "8:5: steps[0]: 'b: d' can not be a branch's name (letters, digits, _ . -).",
-        "13:19: steps[0].fork[\"b: d\"][0].case[0].then[0]: '-x' can not be a job's name (letters, digits, _ . -).",
+        "3:8: agent: 'a b' can not be an agent's name (letters, digits, _ . -).",
+        "6:3: parameters.x: The default of parameter 'x' must be integer: it is text.",
+        "7:3: parameters.order: The parameter's name 'order' is the engine's own; choose another.",
+        "9:5: steps[0]: 'b: d' can not be a branch's name (letters, digits, _ . -).",
+        "14:19: steps[0].fork[\"b: d\"][0].case[0].then[0]: '-x' can not be a job's name (letters, digits, _ . -).",
     ]
 
 
@@ -350,7 +352,7 @@ def test_a_spoiled_document_is_a_workflow_or_a_document_error(seed: int, draw: r
     document = copy.deepcopy(document)
     for value in junk:
         container, key = draw.choice(places(document))
-        container[key] = value
+        container[key] = copy.deepcopy(value)
     text = json.dumps(document, indent=1)
     try:
         workflow = workflow_from_text(text, LANGUAGE, kind="json")

@@ -97,7 +97,7 @@ def test_a_number_beyond_expressions_is_refused() -> None:
 
 
 def test_a_plain_text_takes_numbers_as_they_are_written() -> None:
-    assert job("agent: 7").agent == "7"
+    assert job("interpreter: [sh, 7]").run == job("interpreter: [sh, '7']").run
     assert job("agent: x", "shell: true").run == job("agent: x", "shell: 'true'").run
     assert refusal("agent: 007") == "12: This is written '007' and read as '7': write it so, or in quotes as a text."
     assert refusal("agent: [a]") == "12: This must be a text, not a list."
@@ -131,7 +131,7 @@ def test_what_is_no_expression(written: str, sentence: str) -> None:
 
 @pytest.mark.parametrize(("written", "span_ms"), [("30s", 30_000), ("1h 30m", 5_400_000), ("500ms", 500), ("0s", 0)])
 def test_a_duration(written: str, span_ms: int) -> None:
-    assert job(f"timeout: {written}").timeout_ms == span_ms
+    assert job(f"kill_delay: {written}").kill_delay_ms == span_ms
 
 
 @pytest.mark.parametrize(("written", "size"), [("500B", 500), ("1GiB", 1 << 30), ("1.5MB", 1_500_000)])

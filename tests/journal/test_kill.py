@@ -12,8 +12,8 @@ from tests.journal.crashes import acked, assert_sound, command, environment
 KILLS = 20
 
 
-async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
-    path = str(tmp_path / "journal.db")
+async def test_what_was_acknowledged_survives_kill_9(ram_path: Path) -> None:
+    path = str(ram_path / "journal.db")
     draw = random.Random(9)
     tip = 0
     for _ in range(KILLS):

@@ -8,6 +8,7 @@ from engine.model.item import AgentItem, BundleItem, SubagentItem
 from engine.model.job import Start
 from engine.model.order import OrderState
 from engine.model.outcome import SUCCEEDED, Outcome
+from engine.model.workflow import Parameter, ParameterType
 from engine.rules.commands.add_order import AddOrder
 from engine.rules.commands.cancel_order import CancelOrder
 from engine.rules.commands.suspend_order import SuspendOrder
@@ -135,19 +136,13 @@ def test_a_head_that_is_cancelled_or_suspended_lets_the_next_one_go() -> None:
 
 def test_a_head_whose_step_fails_lets_the_next_one_go() -> None:
     cluster = PureCluster(script=never, parallel_max=1)
-    cluster.deploy(job(environment={"X": Template("${1 / number}")}), number=_integer())
+    cluster.deploy(job(environment={"X": Template("${1 / number}")}), number=Parameter(ParameterType.INTEGER))
     cluster.add("o0", number=1)
     cluster.add("o1", number=0)
     cluster.add("o2", number=1)
     cluster.end(cluster.running("o0"))
     assert cluster.order("o1").state is OrderState.FAILED
     assert starts(cluster) == ["o0", "o2"]
-
-
-def _integer() -> object:
-    from engine.model.workflow import Parameter, ParameterType
-
-    return Parameter(ParameterType.INTEGER)
 
 
 def test_the_limits_of_agent_and_job_and_what_raises_them() -> None:

@@ -1,4 +1,9 @@
-"""The order's way through all instructions, at controller and agents, without a loop. Tests: engine/rules/flow.py"""
+"""The order's way through all instructions, at controller and agents, without a loop.
+
+Tests: engine/rules/flow.py
+"""
+
+from collections.abc import Sequence
 
 import pytest
 
@@ -29,7 +34,7 @@ def job(name: str = "a", **fields: object) -> Execute:
     return Execute(name, ShellJob("true"), **fields)  # type: ignore[arg-type]
 
 
-def kinds(events: list[object]) -> list[str]:
+def kinds(events: Sequence[object]) -> list[str]:
     return [type(event).__name__ for event in events]
 
 

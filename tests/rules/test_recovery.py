@@ -3,6 +3,8 @@
 Tests: engine/rules/node_machine.py, engine/rules/state.py
 """
 
+from typing import Any
+
 import pytest
 
 from engine.model.expression import Expression, Template
@@ -56,25 +58,26 @@ def test_what_a_turn_left_over_is_done_after_a_restart() -> None:
     assert {cluster.order(f"o{number}").state for number in range(5)} == {OrderState.FINISHED}
 
 
-def test_a_mark_that_was_not_taken_up_before_the_restart() -> None:
-    for commands, state in (([SuspendOrder("o")], "suspended"), ([SuspendOrder("o"), ResumeOrder("o")], "waiting")):
-        cluster = PureCluster()
-        cluster.deploy(Sleep(Template("1h")))
-        cluster.add()
-        for number, command in enumerate(commands):
-            before = turn.STEPS_PER_TURN_MAX
-            turn.STEPS_PER_TURN_MAX = 0 if number == len(commands) - 1 else before
-            cluster.controller.lazy = True
-            try:
-                assert cluster.decide(command) is None
-            finally:
-                turn.STEPS_PER_TURN_MAX = before
-            if number < len(commands) - 1:
-                cluster.controller.settle()
-        assert cluster.controller.left
-        cluster.controller.lazy = False
-        restart_all(cluster)
-        assert cluster.order().state == state
+@pytest.mark.parametrize(
+    ("earlier", "last", "state"),
+    [((), SuspendOrder("o"), "suspended"), ((SuspendOrder("o"),), ResumeOrder("o"), "waiting")],
+)
+def test_a_mark_that_was_not_taken_up_before_the_restart(
+    monkeypatch: pytest.MonkeyPatch, earlier: tuple[Any, ...], last: Any, state: str
+) -> None:
+    cluster = PureCluster()
+    cluster.deploy(Sleep(Template("1h")))
+    cluster.add()
+    for command in earlier:
+        assert cluster.command(command) is None
+    cluster.controller.lazy = True
+    with monkeypatch.context() as patched:
+        patched.setattr(turn, "STEPS_PER_TURN_MAX", 0)
+        assert cluster.decide(last) is None
+    assert cluster.controller.left
+    cluster.controller.lazy = False
+    restart_all(cluster)
+    assert cluster.order().state == state
 
 
 def test_timers_ring_after_a_restart() -> None:

@@ -1,4 +1,7 @@
-"""Alarms by the wall clock, which may jump. Tests: engine/runtime/alarms.py"""
+"""Alarms by the wall clock, which may jump.
+
+Tests: engine/runtime/alarms.py
+"""
 
 import asyncio
 

@@ -1,4 +1,7 @@
-"""Turns: one command, one record, whatever goes wrong. Tests: engine/runtime/turn.py"""
+"""Turns: one command, one record, whatever goes wrong.
+
+Tests: engine/runtime/turn.py
+"""
 
 import pytest
 

@@ -29,7 +29,9 @@ from engine.simulation.loop import NODE
 from engine.simulation.modelled_jobs import DEFAULT, Duration, JobModel
 from tests.support.workflows import Options, random_workflow
 
-ORDERS_MAX = 24
+ORDERS_MAX = 60
+ORDERS_AT_ONCE = 6  # at the beginning
+PEOPLE = 3
 WORKFLOWS_MAX = 4
 
 JOBS: dict[str, JobModel] = {
@@ -113,14 +115,21 @@ class Workload:
     orders: list[str] = field(default_factory=list)
 
     async def prepare(self) -> None:
-        """Deploy the first workflows, and make a bundle."""
-        await self._deploy()
+        """Deploy the first workflows, make bundles, and add some orders."""
+        for _ in range(2):
+            await self._deploy()
         for agent in self.cluster.agents:
             priorities = {SubagentId(one): self.random.randint(1, 2) for one in self.cluster.subagents(agent)}
             await self.cluster.change_item(BundleItem(BundleId(f"bundle-{agent}"), agent, priorities))  # type: ignore[arg-type]
+        await self.cluster.submit(AddOrders(tuple(self._add() for _ in range(ORDERS_AT_ONCE))))
 
     async def run(self) -> None:
-        """Do random things until the time is over."""
+        """Do random things until the time is over, several people at once."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(PEOPLE):
+                group.create_task(self._person())
+
+    async def _person(self) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + self.seconds
         every_s = self.random.uniform(0.05, 1.0)
@@ -131,13 +140,24 @@ class Workload:
                 await self.cluster.submit(command)
 
     async def _deploy(self) -> None:
+        await self.cluster.submit(self._new_workflow())
+
+    def _new_workflow(self) -> DeployWorkflow:
         agents = list(self.cluster.agents)
-        options = Options(agents=agents, job=pick_job, wait_ms_max=4_000, steps_max=self.random.choice((3, 12, 25)))
+        bundles = [f"bundle-{agent}" for agent in agents] if self.random.random() < 0.3 else []
+        options = Options(
+            agents=agents,
+            bundles=bundles,
+            job=pick_job,
+            wait_ms_max=4_000,
+            steps_max=self.random.choice((3, 12, 25)),
+            leaves=("job", "job", "job", "job", "job", "job", "sleep", "sleep", "fail", "finish"),
+        )
         name = f"w{self.random.randrange(WORKFLOWS_MAX)}"
         workflow = random_workflow(self.random, options, name)
         if name not in self.names:
             self.names.append(name)
-        await self.cluster.submit(DeployWorkflow(workflow))
+        return DeployWorkflow(workflow)
 
     def _choose(self) -> OperatorCommand | None:
         draw, kind = self.random, self.random.randrange(20)
@@ -160,7 +180,9 @@ class Workload:
             return ReleaseAttempt(order, draw.choice((OnLost.RERUN, OnLost.FAIL)))
         if kind == 17:
             return DeleteOrder(order)
-        return self._change() if kind == 18 else self._branch_command(order)
+        if kind == 18:
+            return self._change() if draw.random() < 0.7 else self._new_workflow()
+        return self._branch_command(order)
 
     def _add(self) -> AddOrder:
         order = f"o{len(self.orders)}"

@@ -140,6 +140,8 @@ class PureCluster:
     def run(self) -> None:
         """Carry messages until nobody has anything to say."""
         while True:
+            for node in self.nodes:
+                node.settle()
             moved = [self.perform(node) for node in self.nodes]
             moved += [self.deliver_down(name) for name in self.agents]
             moved += [self.deliver_up(name) for name in self.agents]

@@ -89,7 +89,7 @@ class PureNode:
 
 
 class PureSubagent:
-    """What a subagent knows of its attempts. Processes outlive it, callables do not; reports wait until acknowledged."""
+    """What a subagent knows of its attempts. Processes outlive it, callables do not; reports wait for their receipt."""
 
     def __init__(self, name: str, agent: str, script: Script) -> None:
         self.name = name
@@ -126,9 +126,7 @@ class PureSubagent:
     def acknowledged(self) -> None:
         """Forget what was reported."""
         ended = {(one.order, one.added, one.attempt) for one in self.outbox if isinstance(one, c.ReportEnded)}
-        self.begun = {
-            key: one for key, one in self.begun.items() if (one.order, one.added, one.attempt) not in ended
-        }
+        self.begun = {key: one for key, one in self.begun.items() if (one.order, one.added, one.attempt) not in ended}
         self.outbox.clear()
 
     def restart(self) -> None:

@@ -178,7 +178,8 @@ class _Builder:
         settings["on_lost"] = self.draw.choice(options.on_lost)
         run = options.job(self.draw)
         if options.wild and self.chance():
-            settings["environment"] = {self.wild_key(): Template(self.text()) for _ in range(2)}
+            names = [self.wild_key().replace("=", "") or "k" for _ in range(2)]
+            settings["environment"] = {name: Template(self.text()) for name in names}
             settings["directory"] = Template(self.text())
             settings["kill_delay_ms"] = Span(self.draw.randint(0, 10**9))
             settings["output_bytes_max"] = Size(self.draw.choice((0, 500, 10**6, 1 << 30, 3 << 19, 2**50)))

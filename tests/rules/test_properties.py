@@ -1,0 +1,246 @@
+"""Any workflow, any messages lost or late, any restart: nothing runs twice, nobody is forgotten, everything ends.
+
+Tests: engine/rules/agent.py, engine/rules/controller.py, engine/rules/controller_state.py, engine/rules/order.py
+"""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from engine.base.ids import AgentId, BundleId, SubagentId
+from engine.model.item import BundleItem
+from engine.model.job import OnLost
+from engine.model.order import LIVE, OrderState
+from engine.model.outcome import SUCCEEDED, Outcome, OutcomeKind, failed, unknown
+from engine.model.workflow import Workflow
+from engine.rules.commands.add_order import AddOrder
+from engine.rules.commands.add_orders import AddOrders
+from engine.rules.commands.cancel_order import CancelOrder
+from engine.rules.commands.delete_order import DeleteOrder
+from engine.rules.commands.deploy_workflow import DeployWorkflow
+from engine.rules.commands.release_attempt import ReleaseAttempt
+from engine.rules.commands.resume_order import ResumeOrder
+from engine.rules.commands.suspend_order import SuspendOrder
+from engine.runtime import turn
+from tests.support.invariants import Checked, at_rest, quiet, replayed_alike, sound
+from tests.support.pure import PureCluster
+from tests.support.workflows import Options, workflows
+
+ROUNDS_MAX = 400  # until everything has ended, after the healing
+ORDERS_MAX = 6
+SUBAGENTS = {"s1": "local", "s2": "local", "b1": "berlin"}
+WORKFLOWS = workflows(Options(agents=("local", "berlin"), wait_ms_max=20_000))
+BUNDLED = workflows(Options(agents=("local",), bundles=("fixed", "turns"), wait_ms_max=20_000))
+
+agents = st.sampled_from(("local", "berlin"))
+subagents = st.sampled_from(tuple(SUBAGENTS))
+counts = st.sampled_from((1, 1, 2, None))
+outcomes = st.sampled_from(
+    (SUCCEEDED, SUCCEEDED, failed("no", 1), unknown("lost"), Outcome(OutcomeKind.TIMED_OUT), Outcome(OutcomeKind.KILLED, -9))
+)
+
+
+class Life(RuleBasedStateMachine):
+    """A cluster in which everything happens that may happen, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cluster = PureCluster(
+            agents=("local", "berlin"), script=lambda _: None, parallel_max=2, subagents=SUBAGENTS, machines=Checked
+        )
+        for name, first, second in (("fixed", 2, 1), ("turns", 1, 1)):
+            members = {SubagentId("s1"): first, SubagentId("s2"): second}
+            self.cluster.item(BundleItem(BundleId(name), AgentId("local"), members))
+        self.orders = 0
+        for node in self.cluster.nodes:
+            node.lazy = True
+
+    @initialize(workflow=WORKFLOWS | BUNDLED)
+    def begin(self, workflow: Workflow) -> None:
+        self.deploy(workflow)
+        self.add(0, 0)
+
+    # --- people
+
+    @rule(workflow=WORKFLOWS | BUNDLED)
+    def deploy(self, workflow: Workflow) -> None:
+        assert self.cluster.decide(DeployWorkflow(workflow)) is None
+
+    @precondition(lambda self: self.orders < ORDERS_MAX)
+    @rule(priority=st.integers(-1, 1), later_ms=st.sampled_from((0, 0, 5_000)))
+    def add(self, priority: int, later_ms: int) -> None:
+        self.orders += 1
+        scheduled_ms = self.cluster.now_ms + later_ms if later_ms else 0
+        order = AddOrder(f"o{self.orders}", "random", scheduled_ms=scheduled_ms, priority=priority)
+        assert self.cluster.decide(order) is None
+        assert self.cluster.decide(AddOrders((order,))) is None, "sending twice is harmless"
+
+    @rule(choice=st.integers(0), make=st.sampled_from((SuspendOrder, ResumeOrder, CancelOrder, DeleteOrder)), root=st.booleans())
+    def operate(self, choice: int, make: Any, *, root: bool) -> None:
+        known = [one.id for one in self.cluster.controller_state.orders.values() if one.parent is None or not root]
+        if known:
+            self.cluster.decide(make(known[choice % len(known)]))
+
+    @rule(choice=st.integers(0))
+    def kill(self, choice: int) -> None:
+        known = list(self.cluster.controller_state.orders)
+        if known:
+            self.cluster.decide(CancelOrder(known[choice % len(known)], kill=True))
+
+    @rule(choice=st.sampled_from((OnLost.RERUN, OnLost.FAIL)))
+    def release(self, choice: OnLost) -> None:
+        for order in list(self.cluster.controller_state.orders.values()):
+            if order.is_held:
+                self.cluster.decide(ReleaseAttempt(order.id, choice))
+
+    # --- messages
+
+    @rule(number=st.integers(0, 2))
+    def work_on(self, number: int) -> None:
+        node = self.cluster.nodes[number]
+        node.settle()
+        self.cluster.perform(node)
+
+    @rule(agent=agents, count=counts)
+    def deliver_down(self, agent: str, count: int | None) -> None:
+        self.cluster.deliver_down(agent, count)
+
+    @rule(agent=agents, count=counts)
+    def deliver_up(self, agent: str, count: int | None) -> None:
+        self.cluster.deliver_up(agent, count)
+
+    @rule(sub=subagents, count=counts)
+    def deliver_starts(self, sub: str, count: int | None) -> None:
+        self.cluster.deliver_starts(sub, count)
+
+    @rule(sub=subagents, acknowledge=st.booleans())
+    def deliver_reports(self, sub: str, *, acknowledge: bool) -> None:
+        self.cluster.deliver_reports(sub, acknowledge=acknowledge)
+
+    @rule()
+    def deliver_everything(self) -> None:
+        self.cluster.run()
+        quiet(self.cluster)
+
+    # --- the world
+
+    @rule(choice=st.integers(0), outcome=outcomes, value=st.none() | st.integers(0, 5))
+    def end(self, choice: int, outcome: Outcome, value: int | None) -> None:
+        running = [(sub, key) for sub in self.cluster.subagents.values() for key in sub.running]
+        if running:
+            sub, key = running[choice % len(running)]
+            sub.end(key, self.cluster.now_ms, outcome, {} if value is None else {"n": value})
+
+    @rule(choice=st.integers(0))
+    def see(self, choice: int) -> None:
+        running = [(sub, key) for sub in self.cluster.subagents.values() for key in sub.running]
+        if running:
+            sub, key = running[choice % len(running)]
+            sub.see(key, self.cluster.now_ms)
+
+    @rule(span_ms=st.sampled_from((1, 1_000, 30_000)))
+    def pass_time(self, span_ms: int) -> None:
+        cluster = self.cluster
+        cluster.now_ms += span_ms
+        due = [alarm for alarm in cluster.alarms if alarm[0] <= cluster.now_ms]
+        cluster.alarms = [alarm for alarm in cluster.alarms if alarm[0] > cluster.now_ms]
+        for _, key, node in sorted(due, key=lambda alarm: alarm[0]):
+            node.wake(key, cluster.now_ms)
+
+    @rule(agent=agents)
+    def cut(self, agent: str) -> None:
+        self.cluster.cut(agent)
+
+    @rule(agent=agents)
+    def couple(self, agent: str) -> None:
+        self.cluster.couple(agent)
+
+    @rule(sub=subagents)
+    def cut_subagent(self, sub: str) -> None:
+        self.cluster.cut_subagent(sub)
+
+    @rule(sub=subagents)
+    def couple_subagent(self, sub: str) -> None:
+        self.cluster.couple_subagent(sub)
+
+    @rule(sub=subagents)
+    def restart_subagent(self, sub: str) -> None:
+        self.cluster.restart_subagent(sub)
+
+    @rule(agent=agents)
+    def restart_agent(self, agent: str) -> None:
+        self.cluster.restart_agent(agent)
+
+    @rule()
+    def restart_controller(self) -> None:
+        self.cluster.restart_controller()
+
+    @rule()
+    def snapshot(self) -> None:
+        """Go on from a snapshot instead of the live state."""
+        for node in self.cluster.nodes:
+            machine = node.machine
+            node.turns.state = machine.decode_state(machine.encode_state(node.turns.state))
+
+    # --- what holds
+
+    @invariant()
+    def is_sound(self) -> None:
+        sound(self.cluster)
+
+    def teardown(self) -> None:
+        """Heal everything: now every order must come to its end, with a person's help where its rules ask for one."""
+        cluster = self.cluster
+        cluster.obedient = True
+        for node in cluster.nodes:
+            node.lazy = False
+            replayed_alike(node)
+        for agent in cluster.agents:
+            cluster.couple(agent)
+        for sub in cluster.subagents:
+            cluster.couple_subagent(sub)
+        cluster.run()
+        quiet(cluster)
+        for _ in range(ROUNDS_MAX):
+            if not self._help():
+                break
+        else:
+            raise AssertionError([one for one in cluster.controller_state.orders.values() if one.state in LIVE])
+        at_rest(cluster)
+
+    def _help(self) -> bool:
+        """Do what the world and a person would do next; tell whether anything is still alive."""
+        cluster = self.cluster
+        alive = [one for one in cluster.controller_state.orders.values() if one.state in LIVE]
+        if not alive:
+            return False
+        for sub in cluster.subagents.values():
+            for key in list(sub.running):
+                sub.end(key, cluster.now_ms, SUCCEEDED)
+        cluster.run()
+        for order in list(cluster.controller_state.orders.values()):
+            if order.is_held:
+                cluster.command(ReleaseAttempt(order.id, OnLost.RERUN))
+            elif order.state is OrderState.SUSPENDED or (order.state is OrderState.FAILED and order.parent is not None):
+                if cluster.command(ResumeOrder(order.id)) is not None or order.state is OrderState.FAILED:
+                    cluster.command(CancelOrder(order.id.partition("|")[0]))
+        cluster.pass_time(cluster.now_ms + 5_000)
+        quiet(cluster)
+        return True
+
+
+@pytest.mark.parametrize("steps_max", [3, 1_000])
+def test_any_life_is_sound_and_ends(monkeypatch: pytest.MonkeyPatch, steps_max: int) -> None:
+    monkeypatch.setattr(turn, "STEPS_PER_TURN_MAX", steps_max)
+    run_state_machine_as_test(
+        Life,
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+        ),
+    )
