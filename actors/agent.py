@@ -47,6 +47,8 @@ class Agent:
         self._tell_subagent: Callable[[TellSubagent], None]
         self._relink: Callable[[LinksChanged], None]
         self.reception: Reception
+        self._listening = False
+        self._recovered = False
         self._controller_has = 0
 
     async def recover(self, store: Store, feed: Feed, replication: Replication) -> NodeLoop[AgentState]:
@@ -61,6 +63,7 @@ class Agent:
             perform=self._perform,
             on_closed=self._on_closed,
         )
+        self._recovered = True
         return self.loop
 
     async def start(
@@ -72,6 +75,7 @@ class Agent:
         """Begin an activation and listen for the controller."""
         self._tell_subagent = tell_subagent
         self._relink = relink
+        self._listening = True
         self.reception = Reception(
             self.world,
             self.identity,
@@ -89,8 +93,10 @@ class Agent:
 
     async def close(self, reason: str = "it was closed") -> None:
         """End: listener, loop, store; safe to call twice."""
-        await self.reception.close()
-        await self.loop.close(reason)
+        if self._listening:
+            await self.reception.close()
+        if self._recovered:
+            await self.loop.close(reason)
 
     def _perform(self, effect: Any) -> None:
         if isinstance(effect, TellSubagent):

@@ -5,7 +5,7 @@
   computed inside a turn and sent when that turn is shown, so that nothing slips between the owed and the new.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from engine.base.codec import encode
@@ -16,20 +16,35 @@ from engine.journal.feed import Diverged, Feed, TooOld
 from engine.model.command import AttachOrder, AttachWorkflow, ToAgent
 from engine.model.effect import LinksChanged, TellAgent, WakeAt
 from engine.model.language import UNREADABLE
-from engine.model.query import AnyQuery
+from engine.model.query import AnyQuery, OrderPage
 from engine.model.workflow import WorkflowId
 from engine.ports import Replication, Store, World
 from engine.rules.controller import AgentDown, AgentRefused, AgentReported, AgentUp, ControllerMachine
 from engine.rules.controller_state import ControllerState
+from engine.runtime.line import BODY_BYTES_MAX
 from engine.runtime.link import Link, LinkState
 from engine.runtime.mailbox import MailboxFull, Work
 from engine.runtime.node_loop import NodeLoop, open_node
 from engine.runtime.reception import Reception, Respond
 from engine.runtime.session import Session
+from engine.runtime.turn import TooLarge
 
 NotAClient = problem("NotAClient", "Node {node} of role {role} is no client; a controller is dialled by clients.")
 CommandUnreadable = problem("CommandUnreadable", "The command can not be read: {fault}.")
+AnswerTooLarge = problem(
+    "AnswerTooLarge", "The answer takes {size_bytes} bytes; {size_bytes_max} is the most that a message holds."
+)
 Overloaded = problem("Overloaded", "The node has {length} commands before it; try again later.")
+
+
+PAGE_BYTES_AIM = 1 << 20  # with the order that passes it a page is full
+
+
+class NotAdopted(Exception):
+    """A mistake of ours keeps what a peer reported from being journaled; it will report it again."""
+
+    def __init__(self, reason: Problem) -> None:
+        super().__init__(f"what a peer reported can not be adopted: {reason.sentence}")
 
 
 class AgentLink:
@@ -57,6 +72,7 @@ class Controller:
         self.feed: Feed
         self._on_closed = on_closed
         self._retired: list[Link] = []
+        self._recovered = False
         self._encode = machine.language.encode
         self._decode_query = machine.language.decoder(AnyQuery).decode
         self.reception = Reception(
@@ -83,6 +99,7 @@ class Controller:
             perform=self._perform,
             on_closed=self._on_closed,
         )
+        self._recovered = True
         self.loop.start()
         await self.reception.open(url)
 
@@ -94,7 +111,8 @@ class Controller:
         for link in self._retired:
             await link.close()
         await self.reception.close()
-        await self.loop.close(reason)
+        if self._recovered:
+            await self.loop.close(reason)
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
@@ -122,7 +140,7 @@ class Controller:
             return
 
         def read(state: ControllerState, now_ms: int) -> bytes:
-            return self._encode(self.machine.query(state, query, now_ms))
+            return self._page(self.machine.query(state, query, now_ms))
 
         def done(body: Any) -> None:
             if not isinstance(body, EngineClosed):
@@ -132,6 +150,23 @@ class Controller:
             self.loop.post(Work(read=read, done=done, session=session))
         except MailboxFull:
             answer(self._encode(Overloaded(length=len(self.loop.mailbox))))
+
+    def _page(self, page: Any) -> bytes:
+        """Encode an answer: a page of orders is cut where it gets long, what fits into no message is refused."""
+        if not isinstance(page, OrderPage):
+            encoded = self._encode(page)
+        else:
+            views: list[Raw] = []
+            size_bytes = 0
+            for view in page.orders:
+                if size_bytes >= PAGE_BYTES_AIM:
+                    break
+                views.append(Raw(self._encode(view)))
+                size_bytes += len(views[-1])
+            encoded = self._encode((type(page).__name__, views, page.more or len(views) < len(page.orders)))
+        if len(encoded) > BODY_BYTES_MAX:
+            return self._encode(AnswerTooLarge(size_bytes=len(encoded), size_bytes_max=BODY_BYTES_MAX))
+        return encoded
 
     async def _settle(self) -> Cursor:
         await self.loop.settle()
@@ -151,8 +186,20 @@ class Controller:
         entry = self.agents.get(agent)
         if entry is None or entry.link is None or entry.link.state is not LinkState.COUPLED:
             return
-        for one in self._with_workflow(entry, command):
-            entry.link.send(self._encode(one), self._on_reply(agent, one))
+        for one, encoded in self._sendable(entry, agent, [command]):
+            entry.link.send(encoded, self._on_reply(agent, one))
+
+    def _sendable(self, entry: AgentLink, agent: AgentId, commands: Iterable[ToAgent]) -> list[tuple[ToAgent, bytes]]:
+        """Encode commands, a workflow before the first order that needs it; what fits into no message is refused."""
+        found: list[tuple[ToAgent, bytes]] = []
+        for one in (one for command in commands for one in self._with_workflow(entry, command)):
+            encoded = self._encode(one)
+            if len(encoded) <= BODY_BYTES_MAX:
+                found.append((one, encoded))
+            else:
+                refused = TooLarge(size_bytes=len(encoded), size_bytes_max=BODY_BYTES_MAX)
+                self._post(Work(AgentRefused(agent, one, refused)))
+        return found
 
     def _with_workflow(self, entry: AgentLink, command: ToAgent) -> list[ToAgent]:
         """Put the workflow before the first order that needs it in a session."""
@@ -174,10 +221,14 @@ class Controller:
             link = self.agents.pop(agent).link
             if link is not None:
                 self._retired.append(link)
-                self.loop.spawn(link.close(), f"close link to {agent}")
+                self.loop.spawn(self._retire(link), f"close link to {agent}")
         for agent, url in wanted.items():
             if agent not in self.agents:
                 self._open_link(agent, url)
+
+    async def _retire(self, link: Link) -> None:
+        await link.close()
+        self._retired.remove(link)
 
     def _open_link(self, agent: AgentId, url: str) -> None:
         entry = self.agents[agent] = AgentLink(url)
@@ -198,7 +249,7 @@ class Controller:
             self._post(
                 Work(
                     read=lambda state, _: self.machine.owed_to_agent(state, agent),
-                    done=lambda commands: self._couple(entry, link, session, commands),
+                    done=lambda commands: self._couple(entry, agent, link, session, commands),
                 )
             )
 
@@ -222,13 +273,15 @@ class Controller:
 
     def _acknowledge(self, link: Link, cursor: Cursor, answer: Any) -> None:
         """Tell the agent what is durable here; when the node has ended instead, nothing is known to be."""
-        if not isinstance(answer, EngineClosed):
+        if isinstance(answer, Problem):
+            self.loop.fail(NotAdopted(answer))  # to acknowledge would be to lose the agent's events without a word
+        elif not isinstance(answer, EngineClosed):
             link.acknowledge(cursor)
 
-    def _couple(self, entry: AgentLink, link: Link, session: str, commands: Any) -> None:
+    def _couple(self, entry: AgentLink, agent: AgentId, link: Link, session: str, commands: Any) -> None:
         if isinstance(commands, EngineClosed) or session != link.session:
             return
-        link.couple(session, [self._encode(one) for command in commands for one in self._with_workflow(entry, command)])
+        link.couple(session, [encoded for _, encoded in self._sendable(entry, agent, commands)])
 
     def _post(self, work: Work) -> None:
         """Post what must not be lost: when the node has ended there is nobody to tell, and nothing to lose."""

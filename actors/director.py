@@ -4,7 +4,7 @@
 * A subagent's reports are numbered anew in each session, and what it reports is idempotent by attempt.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -13,17 +13,27 @@ from engine.base.ids import START, Cursor, SubagentId
 from engine.base.log import logger
 from engine.base.problem import EngineClosed, Problem
 from engine.base.wire import Identity, WireRecord
-from engine.model.command import AnyReport
+from engine.model.command import AnyReport, ReportEnded, StartAttempt, ToSubagent
 from engine.model.effect import LinksChanged, TellSubagent
+from engine.model.outcome import failed
 from engine.ports import World
 from engine.rules.agent import AgentMachine, SubagentDown, SubagentReported, SubagentUp
 from engine.rules.agent_state import AgentState
-from engine.runtime.link import Link
+from engine.runtime.line import BODY_BYTES_MAX
+from engine.runtime.link import Link, LinkState
 from engine.runtime.mailbox import Work
 from engine.runtime.node_loop import NodeLoop
+from engine.runtime.turn import TooLarge
 
 log = logger("director")
 _decode_reports = msgspec.msgpack.Decoder(tuple[AnyReport, ...]).decode
+
+
+class ReportsNotTaken(Exception):
+    """A mistake of ours keeps a subagent's reports from being journaled; it will report them again."""
+
+    def __init__(self, reason: Problem) -> None:
+        super().__init__(f"what a subagent reported can not be taken: {reason.sentence}")
 
 
 class Director:
@@ -37,19 +47,33 @@ class Director:
         self.loop = loop
         self.identity = Identity(cluster, self.role, world.node, world.incarnation)
         self.links: dict[SubagentId, tuple[str, Link]] = {}
+        self._retired: list[Link] = []
         self._encode = machine.language.encode
 
     def tell(self, effect: TellSubagent) -> None:
         """Send a command if the subagent is coupled; otherwise it is owed."""
         entry = self.links.get(effect.subagent)
-        if entry is not None:
-            entry[1].send(self._encode(effect.command), self._on_reply(effect.subagent))
+        if entry is not None and entry[1].state is LinkState.COUPLED:
+            for encoded in self._sendable(effect.subagent, [effect.command]):
+                entry[1].send(encoded, self._on_reply(effect.subagent, effect.command))
+
+    def _sendable(self, subagent: SubagentId, commands: Iterable[ToSubagent]) -> list[bytes]:
+        """Encode commands; a start that fits into no message is an attempt that failed."""
+        found: list[bytes] = []
+        for command in commands:
+            encoded = self._encode(command)
+            if len(encoded) <= BODY_BYTES_MAX:
+                found.append(encoded)
+            else:
+                self._refused(subagent, command, TooLarge(size_bytes=len(encoded), size_bytes_max=BODY_BYTES_MAX))
+        return found
 
     def relink(self, effect: LinksChanged) -> None:
         """Open links to new subagents, close those to removed ones."""
         for subagent in [one for one, (url, _) in self.links.items() if effect.peers.get(one) != url]:
             _, link = self.links.pop(subagent)
-            self.loop.spawn(link.close(), f"close link to {subagent}")
+            self._retired.append(link)
+            self.loop.spawn(self._retire(link), f"close link to {subagent}")
             self._post(Work(SubagentDown(subagent, "its address changed")))
         for name, url in effect.peers.items():
             if name not in self.links:
@@ -57,8 +81,12 @@ class Director:
 
     async def close(self) -> None:
         """Close all links; safe to call twice."""
-        for _, link in self.links.values():
+        for link in [*self._retired, *(link for _, link in self.links.values())]:
             await link.close()
+
+    async def _retire(self, link: Link) -> None:
+        await link.close()
+        self._retired.remove(link)
 
     def _open_link(self, subagent: SubagentId, url: str) -> None:
         def on_records(records: list[WireRecord]) -> None:
@@ -74,7 +102,7 @@ class Director:
             self._post(
                 Work(
                     read=lambda state, now_ms: self.machine.owed_to_subagent(state, subagent, now_ms),
-                    done=lambda commands: self._couple(link, session, commands),
+                    done=lambda commands: self._couple(subagent, link, session, commands),
                 )
             )
 
@@ -98,19 +126,29 @@ class Director:
         link.start()
 
     def _acknowledge(self, link: Link, cursor: Cursor, answer: Any) -> None:
-        if not isinstance(answer, EngineClosed):
+        if isinstance(answer, Problem):
+            self.loop.fail(ReportsNotTaken(answer))  # to acknowledge would be to lose the reports without a word
+        elif not isinstance(answer, EngineClosed):
             link.acknowledge(cursor)
 
-    def _couple(self, link: Link, session: str, commands: Any) -> None:
-        if not isinstance(commands, EngineClosed):
-            link.couple(session, [self._encode(command) for command in commands])
+    def _couple(self, subagent: SubagentId, link: Link, session: str, commands: Any) -> None:
+        if not isinstance(commands, EngineClosed) and session == link.session:
+            link.couple(session, self._sendable(subagent, commands))
 
-    def _on_reply(self, subagent: SubagentId) -> Callable[[Any], None]:
+    def _on_reply(self, subagent: SubagentId, command: ToSubagent) -> Callable[[Any], None]:
         def on_reply(reply: Any) -> None:
             if isinstance(reply, Problem):
-                log.warning("subagent refused", subagent=subagent, problem=reply.sentence)
+                self._refused(subagent, command, reply)
 
         return on_reply
+
+    def _refused(self, subagent: SubagentId, command: ToSubagent, reason: Problem) -> None:
+        """Take a start that was refused as an attempt that failed: it surely never began."""
+        log.warning("subagent refused", subagent=subagent, problem=reason.sentence)
+        if isinstance(command, StartAttempt):
+            start, now_ms = command.start, self.world.clock.now_ms()
+            report = ReportEnded(start.order, start.added, start.attempt, now_ms, failed(reason.sentence), 0, {})
+            self._post(Work(SubagentReported(subagent, (report,))))
 
     def _post(self, work: Work) -> None:
         if self.loop.closed_reason is None:

@@ -5,7 +5,6 @@
 * Reports stay in the outbox until the director has them durable; then the host forgets too.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,16 +12,17 @@ from engine.base.codec import encode
 from engine.base.ids import Cursor, attempt_folder, parse_attempt_key
 from engine.base.limits import RESULT_BYTES_MAX
 from engine.base.log import logger
-from engine.base.problem import EngineClosed, Problem, problem
+from engine.base.problem import Problem, problem
 from engine.base.tasks import TaskScope
 from engine.base.wire import Accepted, Hello, Identity, Raw
 from engine.jobs.process import ProcessJob
-from engine.jobs.python import CallableFault, PythonJob, find_callable, is_async, results_of
+from engine.jobs.python import PythonJob, sentence_of
+from engine.jobs.python_calls import PythonCalls
 from engine.jobs.results import ResultFault, parse_results
 from engine.model.command import KillAttempt, ReportEnded, ReportStarted
 from engine.model.job import Start
 from engine.model.language import UNREADABLE, Language
-from engine.model.outcome import SUCCEEDED, Outcome, OutcomeKind, cut, failed, unknown
+from engine.model.outcome import Outcome, OutcomeKind, cut, failed, unknown
 from engine.ports import ProcessReport, ProcessSpec, World
 from engine.runtime.outbox import Outbox
 from engine.runtime.reception import Reception, Respond
@@ -31,6 +31,8 @@ from engine.runtime.session import Session
 NotADirector = problem("NotADirector", "Node {node} of role {role} is no director; a subagent obeys its director only.")
 StartUnreadable = problem("StartUnreadable", "A command of the director can not be read: {fault}.")
 NoRunner = problem("NoRunner", "This subagent has no way to run a job of kind {kind!r}.")
+
+PARSED_AT_ONCE_BYTES_MAX = 32 << 10  # of a result file; checking a longer one would hold up the loop
 
 log = logger("subagent")
 _ACCEPTED = encode(Accepted(0, -1))
@@ -58,16 +60,13 @@ class Subagent:
     ) -> None:
         self.world = world
         self.outbox = Outbox()
-        self._callables = callables
-        self._found: dict[str, Callable[..., Any]] = {}
         self._decode = language.decode_to_subagent
         self._host = world.process_host()
-        self._started: dict[
-            str, int
-        ] = {}  # attempts of this incarnation and adopted ones → when they were seen to start
-        self._calls: dict[str, asyncio.Task[Any] | None] = {}
-        self._deadlines: dict[str, asyncio.TimerHandle] = {}  # of blocking calls
+        self._started: dict[str, int] = {}  # attempts that were begun or adopted, until forgotten → when (0: not known)
+        self._known_before: dict[str, None] = {}  # of them, those whose start this session may still send again
+        self._calls = PythonCalls(world, callables, self._ended)
         self._on_closed = on_closed
+        self._is_over = False
         self._scope = TaskScope(world.node, self._failed)
         self._reception = Reception(
             world,
@@ -76,6 +75,7 @@ class Subagent:
             admit=_admit,
             on_failure=self._failed,
             on_ack=self._acknowledged,
+            on_opened=self._opened,
             source=self.outbox,
         )
 
@@ -87,14 +87,17 @@ class Subagent:
 
     async def close(self, reason: str = "it was closed") -> None:
         """End; processes go on under the guard, callables are cancelled or abandoned. Safe to call twice."""
+        self._is_over = True
         await self._reception.close()
-        for deadline in self._deadlines.values():
-            deadline.cancel()
         await self._scope.close()
+        await self._calls.close()
         await self._host.close()
         self.world.revoke(reason)
 
     def _failed(self, error: BaseException) -> None:
+        if self._is_over:
+            return  # what the end of the world breaks is no failure of its own
+        self._is_over = True
         log.error("subagent ends", node=self.world.node, error=str(error))
         self.world.revoke(str(error))
         self._on_closed(error)
@@ -111,32 +114,38 @@ class Subagent:
             return
         if isinstance(command, KillAttempt):
             self._kill(command.key)
-        elif command.start.key not in self._started:
-            self._begin(command.start)
+        else:
+            key = command.start.key
+            if key not in self._started and key not in self._known_before:
+                self._begin(command.start)
+            self._known_before.pop(key, None)
         reply(_ACCEPTED)
+
+    def _opened(self, _session: Session) -> None:
+        self._known_before = dict.fromkeys(self._started)
 
     def _begin(self, start: Start) -> None:
         self._started[start.key] = self.world.clock.now_ms()
         job = start.job
-        if isinstance(job, ProcessJob):
-            try:
+        try:
+            if isinstance(job, ProcessJob):
                 self._host.start(self._spec(start, job))
-            except (EngineClosed, ValueError) as error:
-                self._ended(start.key, failed(f"it could not be started: {error}"))
-        elif isinstance(job, PythonJob):
-            self._call(start, job)
-        else:
-            self._ended(start.key, failed(NoRunner(kind=type(job).__name__).sentence))
+            elif isinstance(job, PythonJob):
+                self._calls.begin(start, job)
+            else:
+                self._ended(start.key, failed(NoRunner(kind=type(job).__name__).sentence))
+        except Exception as error:  # noqa: BLE001 - one attempt that can not be begun must not end all others
+            log.note("attempt not begun", attempt=start.key, exc_info=error)
+            self._ended(start.key, failed(f"it could not be started: {sentence_of(error)}"))
 
     def _kill(self, key: str) -> None:
         if key in self._calls:
-            running = self._calls[key]
-            if running is not None:
-                running.cancel()
-            return
-        self._host.kill(key)
+            self._calls.kill(key)
+        else:
+            self._host.kill(key)
 
     def _acknowledged(self, session: Session, cursor: Cursor) -> None:
+        """Forget what ended; not that it was here, as long as a start of it may be on its way behind the Ack."""
         if session.live:
             done = self.outbox.acknowledged(cursor.index)
             self._host.forget(done)
@@ -186,77 +195,28 @@ class Subagent:
         self.outbox.put(report.key, ReportStarted(order, added, attempt, report.at_ms, report.pid), ends=False)
 
     async def _process_ended(self, report: ProcessReport) -> None:
-        results: dict[str, Any] = {}
+        """Read what the process left as results; a large file is parsed apart, and its report comes later."""
+        self._started.setdefault(report.key, 0)
         outcome = _process_outcome(report)
+        raw: bytes | None = None
         if report.kind == "ended":
             path = f"{self._host.path(attempt_folder(report.key))}/result"
-            raw = await self.world.read_file(path, RESULT_BYTES_MAX)
             try:
-                results = {} if raw is None else parse_results(raw)
-            except ResultFault as fault:
-                outcome = failed(str(fault), report.return_code) if outcome.is_success else outcome
+                raw = await self.world.read_file(path, RESULT_BYTES_MAX)
+            except OSError as error:  # the job may have left anything there
+                reason = error.strerror or str(error)
+                outcome = _unless(outcome, f"the result file can not be read: {reason}", report.return_code)
+        if raw is None or len(raw) <= PARSED_AT_ONCE_BYTES_MAX:
+            self._parsed(report, outcome, *_parse(raw))
+        else:
+            self.world.call(
+                _parse, {"raw": raw}, lambda found, error: self._parsed(report, outcome, *(found or ({}, str(error))))
+            )
+
+    def _parsed(self, report: ProcessReport, outcome: Outcome, results: dict[str, Any], fault: str) -> None:
+        if fault:
+            outcome = _unless(outcome, fault, report.return_code)
         self._ended(report.key, outcome, results, report)
-
-    # --- callables ----------------------------------------------------------------------------------------------------
-
-    def _call(self, start: Start, job: PythonJob) -> None:
-        try:
-            function = self._found.get(job.python)
-            if function is None:
-                function = self._found[job.python] = find_callable(job.python, self._callables)
-        except CallableFault as fault:
-            self._ended(start.key, failed(str(fault)))
-            return
-        if is_async(function):
-            self._calls[start.key] = self._scope.start(self._await(start, function), start.key)
-            return
-        self._calls[start.key] = None
-        if start.timeout_ms is not None:
-            delay_s = start.timeout_ms / 1_000
-            self._deadlines[start.key] = asyncio.get_running_loop().call_later(delay_s, self._call_overdue, start.key)
-        self.world.call(function, start.arguments, lambda value, error: self._returned(start.key, value, error))
-
-    async def _await(self, start: Start, function: Callable[..., Any]) -> None:
-        limit_s = None if start.timeout_ms is None else start.timeout_ms / 1_000
-        expired = False
-        try:
-            async with asyncio.timeout(limit_s) as limit:
-                try:
-                    value = await function(**start.arguments)
-                finally:
-                    expired = limit.expired()
-            self._returned(start.key, value, None)
-        except asyncio.CancelledError:
-            self._calls.pop(start.key, None)
-            self._ended(start.key, Outcome(OutcomeKind.KILLED, None, "it was cancelled on request"))
-        except TimeoutError as error:
-            if expired or limit.expired():
-                self._calls.pop(start.key, None)
-                self._ended(start.key, Outcome(OutcomeKind.TIMED_OUT, None, "it ran longer than its timeout"))
-            else:
-                self._returned(start.key, None, error)
-        except Exception as error:  # noqa: BLE001 - whatever a person's callable raises is its failure
-            self._returned(start.key, None, error)
-
-    def _returned(self, key: str, value: Any, error: BaseException | None) -> None:
-        if key not in self._calls:
-            return
-        del self._calls[key]
-        if (deadline := self._deadlines.pop(key, None)) is not None:
-            deadline.cancel()
-        if error is not None:
-            log.note("callable failed", attempt=key, exc_info=error)
-            self._ended(key, failed(f"{type(error).__name__}: {error}"))
-            return
-        try:
-            self._ended(key, SUCCEEDED, results_of(value))
-        except CallableFault as fault:
-            self._ended(key, failed(str(fault)))
-
-    def _call_overdue(self, key: str) -> None:
-        del self._deadlines[key]
-        if self._calls.pop(key, self) is None:
-            self._ended(key, unknown("it ran longer than its timeout, and a call in a thread can not be ended"))
 
     # --- reports ------------------------------------------------------------------------------------------------------
 
@@ -277,6 +237,19 @@ class Subagent:
             0 if report is None else report.err_bytes,
         )
         self.outbox.put(key, ended, ends=True)
+
+
+def _parse(raw: bytes | None) -> tuple[dict[str, Any], str]:
+    """Return the results of a result file (none: no file), or what is wrong with it."""
+    try:
+        return ({} if raw is None else parse_results(raw)), ""
+    except ResultFault as fault:
+        return {}, str(fault)
+
+
+def _unless(outcome: Outcome, sentence: str, return_code: int) -> Outcome:
+    """Make a failure of a success; what failed by itself stays as it is."""
+    return failed(sentence, return_code) if outcome.is_success else outcome
 
 
 def _process_outcome(report: ProcessReport) -> Outcome:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from actors.agent import Agent
@@ -23,6 +24,7 @@ from engine.runtime.keeper import SNAPSHOT_EVERY_RECORDS, Keeper
 from engine.runtime.node_loop import NodeLoop
 
 OnClosed = Callable[[BaseException], None]
+NOT_BOOTED = "it could not be booted"
 
 
 class AgentNode:
@@ -76,14 +78,14 @@ async def boot_controller(
 ) -> Controller:
     """Boot a controller that listens at a url; raises StoreFault."""
     controller = Controller(world, ControllerMachine(language or standard_language()), cluster, on_closed)
-    store = await world.open_store()
-    try:
+    async with AsyncExitStack() as undo:
+        store = await world.open_store()
+        undo.push_async_callback(store.close)
+        undo.push_async_callback(controller.close, NOT_BOOTED)
         feed = feed_of(store)
         await controller.start(store, feed, Alone(), url)
         keep(world, controller.role, store, feed, controller.loop, list, snapshot_every_records)
-    except BaseException:
-        await store.close()
-        raise
+        undo.pop_all()
     return controller
 
 
@@ -98,16 +100,17 @@ async def boot_agent(
     """Boot an agent with its director; raises StoreFault."""
     machine = AgentMachine(language or standard_language(), AgentId(world.node))
     agent = Agent(world, machine, cluster, on_closed)
-    store = await world.open_store()
-    try:
+    async with AsyncExitStack() as undo:
+        store = await world.open_store()
+        undo.push_async_callback(store.close)
+        undo.push_async_callback(agent.close, NOT_BOOTED)
         feed = feed_of(store)
         loop = await agent.recover(store, feed, Alone())
         director = Director(world, machine, loop, cluster)
+        undo.push_async_callback(director.close)
         await agent.start(url, director.tell, director.relink)
         keep(world, agent.role, store, feed, loop, agent.holds, snapshot_every_records)
-    except BaseException:
-        await store.close()
-        raise
+        undo.pop_all()
     return AgentNode(agent, director)
 
 
@@ -120,6 +123,10 @@ async def boot_subagent(
     language: Language | None = None,
 ) -> Subagent:
     """Boot a subagent; it adopts what its guard still runs."""
-    subagent = Subagent(world, language or standard_language(), cluster, callables or {}, on_closed)
-    await subagent.start(url)
+    known = {} if callables is None else callables  # the very mapping: what is put into it later is known then
+    subagent = Subagent(world, language or standard_language(), cluster, known, on_closed)
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(subagent.close, NOT_BOOTED)
+        await subagent.start(url)
+        undo.pop_all()
     return subagent

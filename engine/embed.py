@@ -5,14 +5,15 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from engine.base.codec import Value, value_fault
-from engine.base.ids import AgentId, Cursor, SubagentId
-from engine.base.problem import EngineClosed, Problem, Refused
+from engine.base.ids import AgentId, Cursor, SubagentId, is_name
+from engine.base.problem import EngineClosed, Refused
 from engine.boot import boot_agent, boot_controller, boot_subagent
 from engine.client.client import Client, EventStream
 from engine.documents.builder import callables_of
@@ -22,17 +23,21 @@ from engine.model.job import OnLost
 from engine.model.order import Order, OrderState
 from engine.model.outcome import Outcome
 from engine.model.workflow import Workflow, WorkflowId
+from engine.ports import StoreFault
 from engine.real import RealPlace
 from engine.rules.commands.add_order import AddOrder
 from engine.rules.commands.add_orders import AddOrders
 from engine.rules.commands.cancel_order import CancelOrder
 from engine.rules.commands.change_item import ChangeItem
 from engine.rules.commands.deploy_workflow import DeployWorkflow
-from engine.rules.commands.release_attempt import ReleaseAttempt
+from engine.rules.commands.release_attempt import BadChoice, ReleaseAttempt
 from engine.rules.commands.resume_order import ResumeOrder
 from engine.rules.commands.suspend_order import SuspendOrder
+from engine.rules.operator_command import OperatorCommand
 from engine.runtime.keeper import SNAPSHOT_EVERY_RECORDS
+from engine.runtime.link import LinkLost
 from engine.runtime.supervisor import Supervisor
+from engine.runtime.turn import NotKeepable
 
 CLUSTER = "embedded"
 DEFAULT_STATE = ".understudy"
@@ -91,7 +96,11 @@ class OrderHandle:
 
     async def release(self, choice: str) -> None:
         """Say what follows a lost attempt: `rerun` or `fail`."""
-        await self._engine.client.command(ReleaseAttempt(self.id, OnLost(choice)))
+        try:
+            wanted = OnLost(choice)
+        except ValueError:
+            raise Refused(BadChoice(choice=choice)) from None
+        await self._engine.client.command(ReleaseAttempt(self.id, wanted))
 
 
 class Engine:
@@ -106,17 +115,29 @@ class Engine:
         parallel_max: int = 200,
         snapshot_every_records: int = SNAPSHOT_EVERY_RECORDS,
     ) -> None:
-        """`agents`: their names, each with one subagent. `callables`: functions that jobs may call by a plain name."""
+        """`agents`: their names, each with one subagent. `callables`: functions that jobs may call by a plain name.
+
+        Raises ValueError for names, or numbers, that can not be.
+        """
         self.state = Path(state)
-        self.client: Client
         self._agents = tuple(agents)
+        for name in self._agents:
+            if not is_name(name) or not is_name(_subagent_of(name)):
+                raise ValueError(
+                    f"{name!r} can not be the name of an agent: a letter or _, then letters, digits, _ . -"
+                )
+        if isinstance(agents, str) or len(set(self._agents)) < len(self._agents):
+            raise ValueError(f"agents={agents!r}: give a list of names, each once")
+        if parallel_max < 1 or snapshot_every_records < 1:
+            raise ValueError("parallel_max and snapshot_every_records must be 1 at least")
         self._callables = dict(callables or {})
         self._parallel_max = parallel_max
         self._snapshot_every_records = snapshot_every_records
         self._language = standard_language()
         self._place: RealPlace | None = None
         self._supervisors: list[Supervisor[Any]] = []
-        self._closed: str | None = None
+        self._client: Client | None = None
+        self._closed = "it was never opened"
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -127,9 +148,22 @@ class Engine:
     ) -> None:
         await self.close()
 
+    @property
+    def client(self) -> Client:
+        """The engine's own client of its controller; raises EngineClosed when the engine is not open."""
+        if self._client is None:
+            raise EngineClosed(self._closed)
+        return self._client
+
     async def open(self) -> None:
-        """Open the state folder and start everything; raises StoreFault with a sentence for people."""
+        """Open the state folder and start everything; raises StoreFault with a sentence for people.
+
+        EngineClosed when the guard of its jobs can not begin. What was begun is ended again.
+        """
+        if self._place is not None:
+            raise StoreFault(f"The engine on {self.state} is open already.")
         self._place = RealPlace(self.state)
+        self._failure: BaseException | None = None
         try:
             await self._boot(self._place)
         except BaseException:
@@ -142,17 +176,19 @@ class Engine:
             "controller", place, partial(boot_controller, url="memory://controller", snapshot_every_records=every)
         )
         for name in self._agents:
-            subagent = partial(boot_subagent, url=f"memory://subagent-{name}", callables=self._callables)
-            await self._supervise(f"subagent-{name}", place, subagent)
+            subagent = partial(boot_subagent, url=f"memory://{_subagent_of(name)}", callables=self._callables)
+            await self._supervise(_subagent_of(name), place, subagent)
             agent_boot = partial(boot_agent, url=f"memory://agent-{name}", snapshot_every_records=every)
             await self._supervise(name, place, agent_boot, f"agent-{name}")
-        self.client = Client(place.world("client"), ("memory://controller",), CLUSTER, self._language)
+        if self._failure is not None:
+            raise EngineClosed(str(self._failure)) from self._failure
+        self._client = Client(place.world("client"), ("memory://controller",), CLUSTER, self._language)
         await self.client.open()
         for name in self._agents:
             agent = AgentId(name)
             await self.client.command(ChangeItem(AgentItem(agent, f"memory://agent-{name}")))
-            subagent_id = SubagentId(f"subagent-{name}")
-            item = SubagentItem(subagent_id, agent, f"memory://subagent-{name}", self._parallel_max)
+            subagent_id = SubagentId(_subagent_of(name))
+            item = SubagentItem(subagent_id, agent, f"memory://{subagent_id}", self._parallel_max)
             await self.client.command(ChangeItem(item))
 
     async def _supervise(self, node: str, place: RealPlace, boot: Any, folder: str | None = None) -> None:
@@ -169,16 +205,27 @@ class Engine:
         await supervisor.start()
 
     def _given_up(self, error: BaseException) -> None:
-        self._closed = str(error)
-        self.client.end(str(error))
+        self._failure = self._failure or error
+        if self._client is not None:
+            self._client.end(str(error))
 
     async def close(self, reason: str = "the engine was closed") -> None:
-        """End everything; what is durable stays, processes go on under their guard. Safe to call twice."""
-        if hasattr(self, "client"):
-            await self.client.close(reason)
-        for supervisor in reversed(self._supervisors):
-            await supervisor.close(reason)
+        """End everything; what is durable stays, processes go on under their guard. Safe to call twice.
+
+        Everything is closed even when closing a part of it fails; then the first failure is raised.
+        """
+        async with AsyncExitStack() as closing:
+            if self._place is not None:
+                closing.callback(self._give_back)
+            for supervisor in self._supervisors:
+                closing.push_async_callback(supervisor.close, reason)
+            if self._client is not None:
+                closing.push_async_callback(self._client.close, reason)
+            self._closed = reason
+
+    def _give_back(self) -> None:
         self._supervisors.clear()
+        self._client = None
         if self._place is not None:
             self._place.close()
             self._place = None
@@ -189,7 +236,7 @@ class Engine:
         """Make a workflow known; the same content again is harmless. Raises Refused."""
         self._callables.update(callables_of(workflow))
         versioned = self._language.versioned(workflow)
-        await self.client.command(DeployWorkflow(versioned))
+        await self._harmless_twice(DeployWorkflow(versioned))
         return versioned.id
 
     async def add_order(
@@ -212,14 +259,14 @@ class Engine:
             name = workflow
         given = dict(variables or {})
         if fault := value_fault(given):
-            raise Refused(Problem("NotKeepable", f"The order's variables can not be kept: {fault}."))
-        chosen = order_id or f"{name}-{self._new_id()}"
-        await self.client.command(AddOrder(chosen, name, given, version or None, scheduled_ms, priority))
+            raise Refused(NotKeepable(fault=f"the order's variables: {fault}"))
+        chosen = f"{name if is_name(name) else 'order'}-{self._new_id()}" if order_id is None else order_id
+        await self._harmless_twice(AddOrder(chosen, name, given, version or None, scheduled_ms, priority))
         return OrderHandle(self, chosen)
 
     async def add_orders(self, orders: Sequence[AddOrder]) -> list[OrderHandle]:
-        """Add orders, all or none."""
-        await self.client.command(AddOrders(tuple(orders)))
+        """Add orders, 1,000 at most, all or none. Raises Refused, EngineClosed."""
+        await self._harmless_twice(AddOrders(tuple(orders)))
         return [OrderHandle(self, order.order) for order in orders]
 
     def order(self, order_id: str) -> OrderHandle:
@@ -230,7 +277,20 @@ class Engine:
         """Return the controller's events as an async iterator; without a cursor from now on."""
         return self.client.events(after)
 
+    async def _harmless_twice(self, command: OperatorCommand) -> None:
+        """Send a command, again when its outcome was lost with a link (a node of ours was booted again)."""
+        while True:
+            try:
+                await self.client.command(command)
+                return
+            except LinkLost:
+                continue
+
     def _new_id(self) -> str:
         if self._place is None:
-            raise EngineClosed(self._closed or "it was never opened")
+            raise EngineClosed(self._closed)
         return self._place.new_id()
+
+
+def _subagent_of(agent: str) -> str:
+    return f"subagent-{agent}"

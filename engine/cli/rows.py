@@ -109,7 +109,8 @@ def _step_row(step: Step, strand: Strand, now_ms: int, depth: int) -> Row:
     if step.message and step.state not in (RUNNING, SLEEPING, DONE, "succeeded"):
         notes.append(step.message)
     if step.kind == "fork":
-        notes.append(f"{len(step.strands)} branches")
+        count = len(step.strands)
+        notes.append(f"{count} branch" if count == 1 else f"{count} branches")
     span = _span(step.started_ms, step.ended_ms, now_ms)
     return Row(depth, printable(step.label), step.state.replace("_", " "), span, _bounded(", ".join(notes)))
 

@@ -1,31 +1,42 @@
 """Client: commands, queries and events of one controller, over a link. Floor 6.
 
-* A command's reply is Accepted or a Problem; a lost link leaves its outcome unknown (LinkLost), and since the caller
-  chose the ids, sending it again is harmless.
+* A command's reply is Accepted or a Problem; a link lost after it was sent leaves its outcome unknown (LinkLost), and
+  since the caller chose the ids, sending it again is harmless. As long as there is no link, commands and queries wait.
 * Events come over a link of their own with a cursor of their own, so that a slow reader of events delays no command.
+* Everybody who waits is told EngineClosed when the client ends.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 
-from engine.base.ids import Cursor, EventId, OrderId
+from engine.base.ids import START, Cursor, EventId, OrderId
 from engine.base.problem import EngineClosed, Problem, Refused
+from engine.base.tasks import TaskScope
 from engine.base.wire import Accepted, Identity, WireRecord
 from engine.model import event as events
 from engine.model import query as q
 from engine.model.event import Event
 from engine.model.language import Language
-from engine.model.order import TERMINAL, Order, OrderState
+from engine.model.order import TERMINAL, Order
 from engine.model.workflow import Workflow, WorkflowId
 from engine.ports import World
 from engine.rules.operator_command import OperatorCommand
+from engine.runtime.line import BODY_BYTES_MAX
 from engine.runtime.link import Link, LinkLost
+from engine.runtime.turn import NotKeepable, TooLarge
 
-EVENTS_WAITING_MAX = 100_000  # of one reader; beyond it the link is not read until some are taken
+RECORDS_WAITING_MAX = 20_000  # of one stream; beyond either bound nothing is acknowledged, so nothing more is sent
+RECORDS_WAITING_BYTES_MAX = 32 << 20
+COMMANDS_OPEN_MAX = 20_000  # of one client; the others wait
+QUERIES_OPEN_MAX = 500
+AGAIN_S = 0.02
+UNSERVED = ("Diverged", "TooOld", "PeerBehind", "PeerDiverged")  # a journal does not serve our cursor
+
+Answer = TypeVar("Answer")
 
 _ENDING = (events.OrderFinished, events.OrderFailed, events.OrderCancelled, events.OrderBroken)
 
@@ -46,11 +57,16 @@ class Client:
         self._urls = urls
         self._cluster = cluster
         self._closed: str | None = None
-        self._watchers: dict[OrderId, list[asyncio.Future[OrderState]]] = {}
+        self._closing: asyncio.Task[None] | None = None
+        self._watchers: dict[OrderId, list[asyncio.Future[None]]] = {}
         self._watch_link: Link | None = None
-        self._watch_starting: asyncio.Task[None] | None = None
+        self._watched = START  # up to here ends of orders were noticed
+        self._accepted = START  # the last record that a command of ours is known to have made
+        self._may_command = asyncio.Semaphore(COMMANDS_OPEN_MAX)
+        self._may_ask = asyncio.Semaphore(QUERIES_OPEN_MAX)
+        self._scope = TaskScope("client", self._failed)
         self.streams: dict[EventStream, None] = {}
-        self._decode = {
+        self._decode: dict[type, Callable[[bytes], Any]] = {
             kind: language.decoder(kind | Problem).decode
             for kind in (q.OrderView, q.OrderPage, q.WorkflowPage, q.NodeStatus)
         }
@@ -65,26 +81,35 @@ class Client:
     async def open(self) -> None:
         """Dial the controller and wait until commands can be sent."""
         self._link.start()
-        await self._link.until_coupled()
+        await self._coupled(self._link)
 
     async def close(self, reason: str = "the client was closed") -> None:
         """Close all links; whoever waits gets EngineClosed. Safe to call twice."""
         self.end(reason)
-        await self._link.close()
-        if self._watch_link is not None:
-            await self._watch_link.close()
-        for stream in list(self.streams):
-            await stream.aclose()
+        assert self._closing is not None
+        await asyncio.wait([self._closing])
+        await self._scope.close()
 
     def end(self, reason: str) -> None:
-        """Tell whoever waits that the controller will not come back."""
-        if self._closed is None:
-            self._closed = reason
+        """Tell whoever waits, or asks from now on, that the controller will not come back."""
+        if self._closed is not None:
+            return
+        self._closed = reason
         for waiting in self._watchers.values():
             for future in waiting:
                 if not future.done():
                     future.set_exception(EngineClosed(reason))
         self._watchers.clear()
+        for stream in self.streams:
+            stream.end(reason)
+        self._closing = self._scope.start(self._close_links(), "close links")
+
+    async def _close_links(self) -> None:
+        await self._link.close()
+        if self._watch_link is not None:
+            await self._watch_link.close()
+        for stream in list(self.streams):
+            await stream.aclose()
 
     def _failed(self, error: BaseException) -> None:
         self.end(str(error) or type(error).__name__)
@@ -92,16 +117,47 @@ class Client:
     # --- commands and queries -----------------------------------------------------------------------------------------
 
     async def command(self, command: OperatorCommand) -> Accepted:
-        """Send a command; raises Refused with the controller's Problem, LinkLost, or EngineClosed."""
-        self._check_open()
-        try:
-            encoded = self.language.encode(command)
-        except (msgspec.MsgspecError, UnicodeError, OverflowError, NotImplementedError, TypeError) as error:
-            raise Refused(Problem("NotKeepable", f"The command can not be kept: {error}.")) from None
-        reply = await self._link.request(encoded)
+        """Send a command as soon as there is a link.
+
+        Raises Refused with the controller's Problem, EngineClosed, and LinkLost when the outcome is not known.
+        """
+        encoded = self._encoded(command)
+        async with self._may_command:
+            while True:
+                await self._coupled(self._link)
+                peer = self._link.peer
+                try:
+                    reply = await self._link.request(encoded)
+                    break
+                except LinkLost as lost:
+                    self._check_open()
+                    if lost.sent:
+                        raise
+                    await asyncio.sleep(AGAIN_S)  # the link is just going, or has all it can carry
         if isinstance(reply, Problem):
             raise Refused(reply)
+        if peer is not None:  # an epoch lasts as long as a session at least
+            self._accepted = max(self._accepted, Cursor(reply.index, peer.tip.epoch))
         return reply
+
+    def _encoded(self, message: Any) -> bytes:
+        self._check_open()
+        try:
+            encoded: bytes = self.language.encode(message)
+        except (msgspec.MsgspecError, UnicodeError, OverflowError, NotImplementedError, TypeError) as error:
+            raise Refused(NotKeepable(fault=str(error))) from None
+        if len(encoded) > BODY_BYTES_MAX:
+            raise Refused(TooLarge(size_bytes=len(encoded), size_bytes_max=BODY_BYTES_MAX))
+        return encoded
+
+    async def _coupled(self, link: Link) -> None:
+        """Wait until a link is coupled; raises EngineClosed."""
+        self._check_open()
+        try:
+            await link.until_coupled()
+        except LinkLost:
+            self._check_open()
+            raise
 
     async def order(self, order: str) -> q.OrderView:
         """Return one order; raises Refused when there is none."""
@@ -118,8 +174,7 @@ class Client:
 
     async def workflow(self, name: str, version: str | None = None) -> Workflow:
         """Return a deployed workflow; raises Refused when there is none."""
-        self._check_open()
-        body = await self._link.ask(self.language.encode(q.GetWorkflow(name, version)))
+        body = await self._asked(q.GetWorkflow(name, version))
         problem = _problem_of(body)
         if problem is not None:
             raise Refused(problem)
@@ -130,12 +185,22 @@ class Client:
         """Return what the controller is and holds."""
         return await self._ask(q.GetStatus(), q.NodeStatus)
 
-    async def _ask(self, query: q.AnyQuery, kind: type[Any]) -> Any:
-        self._check_open()
-        answer = self._decode[kind](await self._link.ask(self.language.encode(query)))
+    async def _ask(self, query: q.AnyQuery, kind: type[Answer]) -> Answer:
+        answer = self._decode[kind](await self._asked(query))
         if isinstance(answer, Problem):
             raise Refused(answer)
-        return answer
+        return cast("Answer", answer)
+
+    async def _asked(self, query: q.AnyQuery) -> bytes:
+        """Ask, and ask again when the link was lost: a query changes nothing."""
+        encoded = self._encoded(query)
+        async with self._may_ask:
+            while True:
+                await self._coupled(self._link)
+                try:
+                    return await self._link.ask(encoded)
+                except LinkLost:
+                    self._check_open()
 
     def _check_open(self) -> None:
         if self._closed is not None:
@@ -144,121 +209,153 @@ class Client:
     # --- events -------------------------------------------------------------------------------------------------------
 
     def events(self, after: Cursor | None = None) -> "EventStream":
-        """Return the controller's events behind a cursor (none given: from now on), as an async iterator."""
+        """Return the controller's events behind a cursor, as an async iterator.
+
+        Without a cursor from now on: everything behind what this client was told so far.
+        """
         self._check_open()
-        stream = EventStream(self, self._tip() if after is None else after)
+        stream = EventStream(self, self._latest() if after is None else after)
         self.streams[stream] = None
         return stream
 
-    def _tip(self) -> Cursor:
+    def _latest(self) -> Cursor:
+        """Return how far the controller's journal is known to have come."""
         peer = self._link.peer
-        if peer is None:
-            raise LinkLost(Problem("NotCoupled", "the link to the controller is not open"), sent=False)
-        return peer.tip
+        return max(self._watched, self._accepted, START if peer is None else peer.tip)
 
     async def ended(self, order: str) -> Order:
         """Wait until an order has ended and return it as it is then; raises Refused when there is none."""
-        await self._watch()
-        future: asyncio.Future[OrderState] = asyncio.get_running_loop().create_future()
-        self._watchers.setdefault(OrderId(order), []).append(future)
-        try:
-            view = await self.order(order)
-            if view.order.state in TERMINAL:
-                return view.order
-            await future
-            return (await self.order(order)).order
-        finally:
-            waiting = self._watchers.get(OrderId(order), [])
-            if future in waiting:
-                waiting.remove(future)
-                if not waiting:
-                    self._watchers.pop(OrderId(order), None)
+        self._watch()
+        while True:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._watchers.setdefault(OrderId(order), []).append(future)
+            try:
+                # Looked at only once the watch is on: what ends before is seen here, what ends later is told.
+                await self._coupled(cast("Link", self._watch_link))
+                view = await self.order(order)
+                if view.order.state in TERMINAL:
+                    return view.order
+                await future
+            finally:
+                if future.done() and not future.cancelled():
+                    future.exception()  # seen, even if we never came to wait for it
+                waiting = self._watchers.get(OrderId(order), [])
+                if future in waiting:
+                    waiting.remove(future)
+                    if not waiting:
+                        del self._watchers[OrderId(order)]
 
-    async def _watch(self) -> None:
-        """Follow the controller's events for those who wait for an order's end; begun before their first look."""
+    def _watch(self) -> None:
+        """Follow the controller's events for those who wait for an order's end."""
         self._check_open()
-        if self._watch_link is None:
-            seen = self._tip()
+        if self._watch_link is not None:
+            return
+        self._watched = self._latest()
 
-            def on_records(records: list[WireRecord]) -> None:
-                nonlocal seen
-                for record in records:
-                    for event in self.language.decode_events(record.events):
-                        if isinstance(event, _ENDING) and event.order in self._watchers:
-                            self._tell_end(event.order)
-                seen = Cursor(records[-1].index, records[-1].epoch)
-                link.acknowledge(seen)
+        def on_records(records: list[WireRecord]) -> None:
+            for record in records:
+                for event in self.language.decode_events(record.events):
+                    if isinstance(event, _ENDING) and event.order in self._watchers:
+                        self._tell_end(event.order)
+            self._watched = Cursor(records[-1].index, records[-1].epoch)
+            link.acknowledge(self._watched)
 
-            link = self._watch_link = self.make_link(cursor=lambda: seen, on_records=on_records)
-            link.start()
-        await self._watch_link.until_coupled()
+        def on_lost(reason: Problem) -> None:
+            if reason.code in UNSERVED:  # the journal does not reach back so far: whoever waits must look again
+                self._watched = max(self._accepted, START if self._link.peer is None else self._link.peer.tip)
+                for order in list(self._watchers):
+                    self._tell_end(order)
+
+        link = self._watch_link = self.make_link(cursor=lambda: self._watched, on_records=on_records, on_lost=on_lost)
+        link.start()
 
     def _tell_end(self, order: OrderId) -> None:
         for future in self._watchers.pop(order, []):
             if not future.done():
-                future.set_result(OrderState.FINISHED)
+                future.set_result(None)
 
 
 class EventStream(AsyncIterator[Happening]):
-    """Events in order, without gaps, each once; ends with EngineClosed when the client does."""
+    """Events in order, without gaps, each once. It ends by `aclose`, and with EngineClosed when the client does.
+
+    A record is decoded when its first event is asked for, and what waits is bounded: a slow reader costs no memory.
+    """
 
     def __init__(self, client: Client, after: Cursor) -> None:
+        self.cursor = after  # behind the last record whose events were all given; begin there to go on
         self._client = client
-        self._after = after
-        self._waiting: deque[tuple[WireRecord, list[Event]]] = deque()
+        self._received = after
+        self._acknowledged = after
+        self._waiting: deque[WireRecord] = deque()
+        self._waiting_bytes = 0
+        self._events: list[Event] = []  # of the first record that waits
         self._place = 0
         self._news = asyncio.Event()
-        self._failure: Problem | None = None
+        self._failure: Exception | None = None
         self._closed = False
-        self._link = client.make_link(cursor=self._cursor, on_records=self._take, on_lost=self._lost)
+        self._link = client.make_link(cursor=lambda: self._received, on_records=self._take, on_lost=self._lost)
         self._link.start()
 
-    def _cursor(self) -> Cursor:
-        return self._after
-
     def _take(self, records: list[WireRecord]) -> None:
-        for record in records:
-            self._waiting.append((record, self._client.language.decode_events(record.events)))
-        self._after = Cursor(records[-1].index, records[-1].epoch)
+        self._waiting.extend(records)
+        self._waiting_bytes += sum([len(record.events) for record in records])
+        self._received = Cursor(records[-1].index, records[-1].epoch)
         self._news.set()
         self._give_credit()
 
     def _give_credit(self) -> None:
-        if len(self._waiting) < EVENTS_WAITING_MAX:
-            self._link.acknowledge(self._after)
+        """Acknowledge everything received once few enough of it wait; in between the controller sends no more."""
+        if (
+            self._acknowledged != self._received
+            and len(self._waiting) < RECORDS_WAITING_MAX
+            and self._waiting_bytes < RECORDS_WAITING_BYTES_MAX
+        ):
+            self._acknowledged = self._received
+            self._link.acknowledge(self._received)
 
-    def _lost(self, problem: Problem) -> None:
-        if problem.code in ("Diverged", "TooOld"):
-            self._failure = problem
+    def _lost(self, reason: Problem) -> None:
+        if reason.code in UNSERVED:
+            self._failure = Refused(reason)
             self._news.set()
 
     def __aiter__(self) -> "EventStream":
         return self
 
     async def __anext__(self) -> Happening:
-        while True:
-            while self._waiting:
-                record, found = self._waiting[0]
-                if self._place < len(found):
-                    self._place += 1
-                    return Happening(EventId(record.index, self._place - 1), found[self._place - 1])
-                self._waiting.popleft()
-                self._place = 0
-                self._give_credit()
+        while not self._closed:
+            if self._waiting:
+                return self._next()
             if self._failure is not None:
-                raise Refused(self._failure)
-            if self._closed:
-                raise StopAsyncIteration
+                raise self._failure
             self._news.clear()
             await self._news.wait()
+        raise self._failure or StopAsyncIteration
+
+    def _next(self) -> Happening:
+        record = self._waiting[0]
+        if not self._events:
+            self._events, self._place = self._client.language.decode_events(record.events), 0
+        happening = Happening(EventId(record.index, self._place), self._events[self._place])
+        self._place += 1
+        if self._place == len(self._events):
+            self._events = []
+            self._waiting.popleft()
+            self._waiting_bytes -= len(record.events)
+            self.cursor = Cursor(record.index, record.epoch)
+            self._give_credit()
+        return happening
+
+    def end(self, reason: str) -> None:
+        """Let the iteration end with EngineClosed, behind what was received."""
+        self._failure = self._failure or EngineClosed(reason)
+        self._news.set()
 
     async def aclose(self) -> None:
         """End the stream; an iteration under way ends too."""
-        if not self._closed:
-            self._closed = True
-            self._news.set()
-            self._client.streams.pop(self, None)
-            await self._link.close()
+        self._closed = True
+        self._news.set()
+        self._client.streams.pop(self, None)
+        await self._link.close()
 
 
 def _problem_of(body: bytes) -> Problem | None:

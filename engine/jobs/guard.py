@@ -10,6 +10,7 @@ A script of its own process, begun by guard_launch.py; docs/guard.md tells its f
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import selectors
@@ -20,31 +21,28 @@ import sys
 import time
 import zlib
 from collections import deque
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # `typing` would cost half a megabyte in every guard
-    from collections.abc import Callable, Iterator
-    from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 VERSION = 1  # of frames and records
 LINE_BYTES_MAX = 4 << 20  # one request; a longer one ends the connection
 SEND_S_MAX = 0.2  # for an owner that does not read; then its connection ends, and the next one is told all
 ENDED_MAX = 100_000  # endings nobody forgot; a start beyond it is refused
 ROWS_PER_FRAME, SPAWNS_PER_TURN = 500, 16  # so that endings and kills do not wait behind a crowd of starts
-LOOK_MS_MIN, LOOK_MS_MAX = 20, 200  # between two looks at a job's output
-FLOOD_FACTOR = 10  # a job that wrote so many times its limit is killed
-SWEEP_MS, PATIENT_SWEEP_MS = 20, 100  # between two rounds through the trees that are to end: under KILL, after TERM
+LOOK_MS_MIN, LOOK_MS_MAX, FLOOD_FACTOR = 20, 200, 10  # between looks at output; who wrote so many times his limit dies
+SWEEP_MS = 20  # between two rounds of KILL through process trees
 TREE_MS_MAX = 10_000  # how long a tree may resist KILL before its end is reported all the same
-RETRY_MS = 200  # after a write that failed
-NEVER_MS = 1 << 62
+RETRY_MS, NEVER_MS = 200, 1 << 62  # after a write that failed
 KEY_BYTES = 600  # of the record file for one key, generously; it is rewritten when four times too long
 RECORDED, RUNNING, DYING, ENDED = range(4)
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 LOG_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT
 MARK = b"UNDERSTUDY_RESULT="  # a path inside the job's folder, in the environment of every process of a job
 HEARD = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
-wall_ms: "Callable[[], int]" = lambda: time.time_ns() // 1_000_000  # since 1970 UTC
-now_ms: "Callable[[], int]" = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000  # suspend included
+wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000  # since 1970 UTC
+now_ms: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000  # suspend included
+ticks: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) * TICKS_PER_S // 1_000_000_000
 
 
 def read(path: str) -> bytes:
@@ -54,10 +52,10 @@ def read(path: str) -> bytes:
     return b""
 
 
-def stat(pid: int, dead: bytes = b"ZX") -> tuple[int, int, int, int]:
-    """Parent, group, session and time of birth (with the pid it says who it is) of a process; zeros when it is dead."""
+def stat(pid: int) -> tuple[int, int, int, int]:
+    """Parent, group, session and birth (in ticks since boot) of a process; zeros when it is dead, a zombie too."""
     fields = read(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
-    if len(fields) < 20 or fields[0] in dead:
+    if len(fields) < 20 or fields[0] in b"ZX":
         return 0, 0, 0, 0
     return int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19])
 
@@ -85,15 +83,14 @@ class Job:
         self.timeout_ms, self.kill_delay_ms, self.output_bytes_max = limits  # no timeout = -1
         self.request: dict[str, Any] = {}  # until it is spawned
         self.started: list[Any] = []  # the report of its start
-        self.phase, self.pid, self.ticks = RECORDED, 0, 0
+        self.phase, self.pid, self.since, self.ticks = RECORDED, 0, 0, 0  # it was born between these two ticks
         self.adopted = False  # begun by an earlier guard, so not our child
-        self.gone, self.code, self.gone_ms = False, 0, 0  # the main process has ended: how and when
-        self.cause, self.sentence = "exited", ""
+        self.gone, self.gone_ms, self.code, self.cause, self.sentence = False, 0, 0, "exited", ""  # of its main process
         self.kill_ms, self.give_up_ms, self.told = NEVER_MS, NEVER_MS, False  # KILL from when until when; TERM was sent
         self.deadline_ms, self.look_ms, self.looked_ms = NEVER_MS, 0, 0
         self.cut, self.written = [0, 0], [0, 0]  # bytes cut off, and bytes ever seen, of out and err
 
-    def lines(self) -> "Iterator[bytes]":
+    def lines(self) -> Iterator[bytes]:
         """What the record file must say as long as it has not ended."""
         yield pack("start", self.key, self.boot, self.at_ms, self.folder, *self.limits)
         if self.pid:
@@ -103,10 +100,9 @@ class Job:
 class Guard:
     """Everything this process knows, in turns: hear, bury, make durable, spawn, look around, report."""
 
-    def __init__(self, path: str, options: "dict[str, Any]") -> None:
+    def __init__(self, path: str, options: dict[str, Any]) -> None:
         self.path, self.options, self.boot = path, options, options["boot"]
-        self.habits: dict[str, Any] = {"stdin": os.open(os.devnull, os.O_RDONLY), "start_new_session": True}
-        self.habits["umask"] = os.umask(0o077)  # ours is strict; jobs get the one we came with
+        self.habits: dict[str, Any] = {"stdin": os.open(os.devnull, os.O_RDONLY), "umask": os.umask(0o077)}
         self.folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         self.log, self.log_broken = os.open("guard.log", LOG_FLAGS, 0o600, dir_fd=self.folder), False
         self.log_bytes = os.fstat(self.log).st_size
@@ -121,10 +117,10 @@ class Guard:
         self.sessions: dict[int, Job] = {}  # by session, until the whole tree has ended
         self.folders: dict[str, Job] = {}  # by folder, as long
         self.dying: dict[Job, None] = {}
-        self.look_ms = self.sweep_ms = NEVER_MS
-        self.retry_ms, self.alone_ms, self.leave = 0, now_ms(), False  # without owner since when; told to leave
+        self.look_ms, self.sweep_ms, self.retry_ms = NEVER_MS, NEVER_MS, 0
         self.owner: socket.socket | None = None
-        self.input, self.taken, self.taken_told = b"", 0, 0  # of this owner: half a request; requests acted on
+        self.alone_ms, self.leave = now_ms(), False  # since when nobody is the owner; whether the last one closed
+        self.input, self.taken = b"", 0  # of this owner: half a request, and how many were acted on and not answered
         self.selector = selectors.DefaultSelector()
 
     def run(self) -> None:
@@ -133,9 +129,9 @@ class Guard:
             now = now_ms()
             due = min(self.look_ms, self.sweep_ms, self.retry_ms if self.ending or self.lines else now + 3_600_000)
             if not (self.owner or self.jobs or (self.ending and os.fstat(self.log).st_nlink)):
-                due = min(due, 0 if self.leave else self.alone_ms + self.options["linger_ms"])
-                if now >= due:
+                if self.leave or now - self.alone_ms >= self.options["linger_ms"]:
                     break
+                due = min(due, self.alone_ms + self.options["linger_ms"])
             for chosen, _ in self.selector.select(0 if self.queue else max(0, due - now) / 1_000):
                 with contextlib.suppress(OSError):
                     act, argument = chosen.data
@@ -164,16 +160,14 @@ class Guard:
                 self.ended |= self.ending
                 self.queue += self.new
                 self.new, self.ending = [], {}
-        for job in self.new:  # not recorded, so not begun: told at once, and recorded when that is possible again
-            self.end(job, "refused", sentence)
+        while self.new:  # not recorded, so not begun: told at once, and recorded when that is possible again
+            self.end(job := self.new.pop(), "refused", sentence)
             self.rows.append(self.ending[self.jobs.pop(job.key).key])
-        self.new = []
         needed_bytes = max(self.options["compact_bytes"], 4 * KEY_BYTES * (len(self.jobs) + len(self.ended)))
         if self.log_bytes > needed_bytes and now >= self.retry_ms and self.write(b"".join(self.image()), anew=True):
             self.retry_ms = now + RETRY_MS
 
-    def image(self) -> "Iterator[bytes]":
-        """The record file as it would be without history."""
+    def image(self) -> Iterator[bytes]:
         yield pack("guard", VERSION, self.boot, os.getpid(), wall_ms())
         yield from (line for job in self.jobs.values() if job.phase != ENDED for line in job.lines())
         yield from (pack("end", *row) for row in (*self.ended.values(), *self.ending.values()))
@@ -207,11 +201,10 @@ class Guard:
         return ""
 
     def free_bytes(self) -> int:
-        """What an ordinary user may still write to the disk of the state directory."""
         disk = os.fstatvfs(self.folder)
         return disk.f_bavail * disk.f_frsize
 
-    def start(self, request: "dict[str, Any]") -> None:
+    def start(self, request: dict[str, Any]) -> None:
         """Take on a job, or repeat what is known of its key."""
         key, numbers = request["key"], (request[name] for name in ("timeout_ms", "kill_delay_ms", "output_bytes_max"))
         known = self.jobs[key].started if key in self.jobs else self.ended.get(key) or self.ending.get(key)
@@ -243,21 +236,21 @@ class Guard:
             job = self.queue.popleft()
             if job.phase != RECORDED:  # killed before it began
                 continue
-            request, folder = job.request, f"{self.path}/{job.folder}"
+            request, folder, job.since = job.request, f"{self.path}/{job.folder}", ticks()
             try:
                 os.makedirs(folder, exist_ok=True)
                 if request["script"] is not None:
-                    with open(f"{folder}/script", "w", encoding="utf-8", errors="surrogateescape") as script:
-                        os.chmod(script.fileno(), 0o700)  # it may be the program
+                    file = os.open(f"{folder}/script", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o700)
+                    with open(file, "w", encoding="utf-8", errors="surrogateescape") as script:
                         script.write(request["script"])
-                habits = {**self.habits, "cwd": request["directory"], "env": request["environment"]}
+                more = {**self.habits, "cwd": request["directory"], "env": request["environment"]}
                 with open(f"{folder}/out", "ab", 0) as out, open(f"{folder}/err", "ab", 0) as err:
-                    child = subprocess.Popen(request["argv"], stdout=out, stderr=err, **habits)
+                    child = subprocess.Popen(request["argv"], stdout=out, stderr=err, start_new_session=True, **more)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with a request, the others go on
                 self.end(job, "refused", f"it could not be started: {error}")
                 continue
             child.returncode = 0  # we reap it ourselves, so its destructor has nothing to complain of
-            job.pid, job.at_ms, job.ticks, job.request = child.pid, wall_ms(), stat(child.pid, b"")[3], {}
+            job.pid, job.at_ms, job.ticks, job.request = child.pid, wall_ms(), ticks(), {}
             self.write([*job.lines()][-1], durable=False)
             self.mains[job.pid] = job
             self.watch(job, now)
@@ -267,7 +260,7 @@ class Guard:
         job.started = [job.key, "started", job.at_ms, job.pid, 0, "", "", 0, 0]
         job.phase, job.looked_ms, job.look_ms = RUNNING, now, now + LOOK_MS_MIN
         if job.timeout_ms >= 0:
-            job.deadline_ms = (job.ticks + 1) * 1_000 // os.sysconf("SC_CLK_TCK") + job.timeout_ms
+            job.deadline_ms = (job.ticks + 1) * 1_000 // TICKS_PER_S + job.timeout_ms
         self.look_ms = min(self.look_ms, job.look_ms, job.deadline_ms)
         self.sessions[job.pid or -1] = job
 
@@ -295,8 +288,9 @@ class Guard:
             elif job.phase == RUNNING:
                 self.kill(job, now, 0)
         for pid, (owner, born) in strays.items():
-            if not owner and all(born < job.ticks for job in self.sessions.values()):
-                os.kill(pid, signal.SIGKILL)  # nobody's who is still running
+            if not owner and all(born < job.since for job in self.sessions.values()):  # nobody's who is still running
+                with contextlib.suppress(PermissionError):
+                    os.kill(pid, signal.SIGKILL)
 
     def orphans(self) -> list[int]:
         """Our children but the jobs' main processes: they come from a job, and their parent has ended."""
@@ -345,27 +339,27 @@ class Guard:
             if final or not job.told:
                 number = signal.SIGKILL if final else signal.SIGTERM
                 grouped = not job.gone and not job.adopted and send_group(job.pid, number)
-                for pid, group, ticks in tree:
+                for pid, group, born in tree:
                     with contextlib.suppress(OSError):  # ended meanwhile, or another user's: seen in the next round
-                        if not (grouped and group == job.pid) and stat(pid)[3] == ticks:
+                        if not (grouped and group == job.pid) and stat(pid)[3] == born:
                             os.kill(pid, number)
                 job.told, job.give_up_ms = True, min(job.give_up_ms, now + TREE_MS_MAX if final else NEVER_MS)
-            pace_ms = SWEEP_MS if final and now < job.give_up_ms else PATIENT_SWEEP_MS
-            self.sweep_ms = min(self.sweep_ms, now + pace_ms, NEVER_MS if final else job.kill_ms)
+            pace_ms = SWEEP_MS if now < job.give_up_ms else TREE_MS_MAX
+            self.sweep_ms = min(self.sweep_ms, now + pace_ms if final else job.kill_ms)
 
-    def trees(self) -> "dict[Job | None, list[tuple[int, int, int]]]":
+    def trees(self) -> dict[Job | None, list[tuple[int, int, int]]]:
         """Give every process to a job, elders first: by its session, else by its parent, else as an orphan."""
         table = {int(name): stat(int(name)) for name in os.listdir("/proc") if name.isdigit()}
         orphans = set(table) if any(job.adopted for job in self.dying) else set(self.orphans())
         owners: dict[int, Job | None] = {}
         trees: dict[Job | None, list[tuple[int, int, int]]] = {}
-        for pid, (parent, group, session, ticks) in sorted(table.items(), key=lambda one: (one[1][3], one[0])):
-            job = self.sessions.get(session) if ticks and session else None
-            if job and session in table and table[session][3] not in {0, job.ticks}:
+        for pid, (parent, group, session, born) in sorted(table.items(), key=lambda one: (one[1][3], one[0])):
+            job = self.sessions.get(session) if born and session else None
+            if job and session in table and table[session][3] > job.ticks:
                 job = None  # its number has gone to a younger session
             job = owners[pid] = job or owners.get(parent) or (self.claim(pid) if pid in orphans else None)
-            if ticks:
-                trees.setdefault(job, []).append((pid, group, ticks))
+            if born:
+                trees.setdefault(job, []).append((pid, group, born))
         return trees
 
     def look(self, now: int) -> None:
@@ -387,7 +381,7 @@ class Guard:
                 room = (limit if most <= limit else FLOOD_FACTOR * limit) - most
                 wait_ms = room * (now - job.looked_ms) // (2 * grown) if grown else LOOK_MS_MAX
                 job.looked_ms, job.look_ms = now, now + min(max(wait_ms, LOOK_MS_MIN), LOOK_MS_MAX)
-                if job.adopted and stat(job.pid)[3] != job.ticks:
+                if job.adopted and not 0 < stat(job.pid)[3] <= job.ticks:
                     job.gone, job.gone_ms = True, wall_ms()
                     self.kill(job, now, 0)
             self.look_ms = min(self.look_ms, max(job.look_ms, now + LOOK_MS_MIN), job.deadline_ms)
@@ -419,7 +413,8 @@ class Guard:
                     _, self.jobs[key].at_ms, self.jobs[key].pid, self.jobs[key].ticks = rest
         for job in self.jobs.values():
             job.adopted, self.folders[job.folder] = True, job
-            job.gone, job.gone_ms = not job.pid or stat(job.pid)[3] != job.ticks, wall_ms()
+            job.since = job.ticks
+            job.gone, job.gone_ms = not (job.pid and 0 < stat(job.pid)[3] <= job.ticks), wall_ms()
             self.watch(job, now_ms())
             if job.gone:
                 self.kill(job, now_ms(), 0)
@@ -430,7 +425,7 @@ class Guard:
         self.say(bye="somebody else took over this guard")
         self.drop()
         link.settimeout(SEND_S_MAX)
-        self.owner, self.leave, self.input, self.taken, self.taken_told = link, False, b"", 0, 0
+        self.owner, self.leave, self.input, self.taken = link, False, b"", 0
         self.selector.register(link, selectors.EVENT_READ, (self.hear, link))
         self.tell([*self.ended.values(), *(job.started for job in self.jobs.values() if job.started)])
         self.say(ready=os.getpid(), version=VERSION)
@@ -442,7 +437,6 @@ class Guard:
         self.owner, self.alone_ms = None, now_ms()
 
     def hear(self, link: socket.socket) -> None:
-        """Read what the owner asks for and do it, line by line."""
         chunk = link.recv(1 << 20)  # an error ends this call; the next one finds the end
         *lines, self.input = (self.input + chunk).split(b"\n")
         for line in lines:
@@ -454,8 +448,7 @@ class Guard:
         if not chunk or len(self.input) > LINE_BYTES_MAX:
             self.drop()
 
-    def obey(self, verb: str, argument: "Any", now: bool = False) -> None:
-        """Do one request."""
+    def obey(self, verb: str, argument: Any, now: bool = False) -> None:
         if verb == "start":
             self.start(argument)
         elif verb == "forget":
@@ -472,18 +465,16 @@ class Guard:
             self.kill(job, now_ms(), 0 if now else job.kill_delay_ms, "killed")
 
     def say(self, **frame: object) -> None:
-        """Send the owner a frame; if he does not read, he loses the connection."""
         if self.owner:
             try:
                 self.owner.sendall(json.dumps(frame, separators=(",", ":")).encode() + b"\n")
             except OSError:
                 self.drop()
 
-    def tell(self, rows: "list[list[Any]]") -> None:
-        """Send reports to the owner, and how many of his requests were acted on."""
-        while self.owner and (rows or self.taken > self.taken_told):
+    def tell(self, rows: list[list[Any]]) -> None:
+        while self.owner and (rows or self.taken):
             self.say(reports=rows[:ROWS_PER_FRAME], taken=self.taken)
-            self.taken_told, rows = self.taken, rows[ROWS_PER_FRAME:]
+            self.taken, rows = 0, rows[ROWS_PER_FRAME:]
 
 
 def main() -> None:
@@ -491,14 +482,9 @@ def main() -> None:
     options = json.loads(sys.argv[2])
     os.chdir("/")
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    with contextlib.suppress(ImportError, OSError, AttributeError):
-        import ctypes  # noqa: PLC0415 - PR_SET_CHILD_SUBREAPER: what a job leaves behind comes to us, not to init
-
-        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: what a job leaves behind comes to us, not to init
     guard, listener = Guard(sys.argv[1], options), socket.socket(fileno=options["listener"])
-    wake, bell = socket.socketpair()
-    for link in (listener, wake, bell):
-        link.setblocking(False)
+    wake, bell = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     for number in (options["lock"], options["listener"]):
         os.set_inheritable(number, False)
     for number in HEARD:

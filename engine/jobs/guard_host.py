@@ -44,7 +44,7 @@ class _Frame(msgspec.Struct):
     """What the guard says."""
 
     reports: list[_Row] = []
-    taken: int = 0  # requests of this connection that were acted on
+    taken: int = 0  # requests that were acted on since the frame before
     ready: int = 0  # the guard's pid: all that is known has been told
     version: int = 0  # with it
     closed: int | None = None  # how many jobs are left to guard
@@ -294,8 +294,7 @@ class GuardHost:
             wire.transport.writelines([request for _, request in self._unanswered])
             self._reconcile(wire.rows)
         elif wire is self._wire:
-            self._taken(frame.taken - wire.taken)
-            wire.taken = max(wire.taken, frame.taken)
+            self._taken(frame.taken)
             for row in frame.reports:
                 self._hand_on(_report(row))
         else:
@@ -386,7 +385,6 @@ class _Wire(asyncio.Protocol):
         self._host = host
         self._input = b""
         self.rows: list[_Row] = []  # what is told before it is ready
-        self.taken = 0
         self.parted = ""  # why the guard wants no more of us
         self.welcome: asyncio.Future[bool] = loop.create_future()
         self.goodbye: asyncio.Future[int] = loop.create_future()

@@ -57,6 +57,7 @@ def launch(state: str, options: dict[str, int], at_ms: int) -> tuple[int, list[s
         listener.bind(socket_address(folder))
         os.chmod("guard.socket", 0o600, dir_fd=folder)  # until here the kernel refuses everybody, nobody listens
         listener.listen(BACKLOG)
+        listener.setblocking(False)  # the guard's end of it, too
         words = os.open("guard.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600, dir_fd=folder)
         opened.callback(os.close, words)
         if os.fstat(words).st_size > WORDS_BYTES_MAX:

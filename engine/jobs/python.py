@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from engine.base.codec import Value, value_fault
+from engine.base.codec import VALUE_DEPTH_MAX, Value, encode, value_fault
+from engine.base.ids import is_variable
+from engine.base.limits import RESULT_BYTES_MAX
 from engine.model.expression import Template
 from engine.model.job import Job
 
@@ -48,9 +50,9 @@ def find_callable(path: str, known: Mapping[str, Callable[..., Any]]) -> Callabl
         found: Any = importlib.import_module(module_name)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:
+    except BaseException as error:  # a module may call sys.exit
         remedy = "; give it to the engine as callables={…}" if "#" in path else ""
-        raise CallableFault(f"{path!r} can not be imported: {type(error).__name__}: {error}{remedy}") from error
+        raise CallableFault(f"{path!r} can not be imported: {sentence_of(error)}{remedy}") from error
     if not callable(found):
         raise CallableFault(f"{path!r} is a {type(found).__name__}, which can not be called")
     return found  # type: ignore[no-any-return]
@@ -62,11 +64,58 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def results_of(returned: Any) -> dict[str, Value]:
-    """Turn what a callable returned into results; raises CallableFault for what can not be kept."""
+    """Turn what a callable returned into results of plain types, ours alone; raises CallableFault for the rest.
+
+    Numbers and texts of other types (such as numpy's floats) become plain ones. What it may hold together is
+    RESULT_BYTES_MAX, as in a result file.
+    """
     if returned is None:
         return {}
-    results = dict(returned) if isinstance(returned, Mapping) else {"result": returned}
-    fault = value_fault(results)
-    if fault is not None:
+    room = [RESULT_BYTES_MAX]
+    results = _plain(returned if isinstance(returned, Mapping) else {"result": returned}, 0, room)
+    for name in results:
+        if not is_variable(name):
+            raise CallableFault(f"it returned {name!r}, which can not be the name of a variable (letters, digits, _)")
+    if len(encode(results)) > RESULT_BYTES_MAX:
+        raise _too_large()
+    return results  # type: ignore[no-any-return]
+
+
+def _too_large() -> CallableFault:
+    return CallableFault(f"it returned more than {RESULT_BYTES_MAX} bytes; write a file and return its name")
+
+
+def _plain(value: Any, depth: int, room: list[int]) -> Any:
+    room[0] -= len(value) + 1 if isinstance(value, str) else 1
+    if room[0] < 0:
+        raise _too_large()
+    kind = type(value)
+    if isinstance(value, Mapping | list | tuple) and depth <= VALUE_DEPTH_MAX:
+        if isinstance(value, Mapping):
+            return {_text(key, room): _plain(inner, depth + 1, room) for key, inner in value.items()}
+        return [_plain(item, depth + 1, room) for item in value]
+    if fault := value_fault(value, depth):
         raise CallableFault(f"it returned what can not be kept: {fault}")
-    return results
+    if kind in (int, float, str, bool) or value is None:
+        return value
+    return next(plain(value) for base, plain in _PLAIN.items() if isinstance(value, base))
+
+
+def _text(key: Any, room: list[int]) -> str:
+    if not isinstance(key, str):
+        raise CallableFault(f"it returned what can not be kept: the key {key!r} is not text")
+    plain: str = _plain(key, 0, room)
+    return plain
+
+
+_PLAIN: dict[type, Callable[[Any], Any]] = {int: int.__int__, float: float.__float__, str: str.__str__}
+
+
+def sentence_of(error: BaseException) -> str:
+    """Say an exception in a sentence that can be kept, whatever its class and text are."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - its class is a person's
+        text = "its text can not be made"
+    return f"{name}: {text}".removesuffix(": ").encode(errors="replace").decode()

@@ -40,7 +40,7 @@ def _json(raw: bytes) -> dict[str, Value]:
 
 def _lines(text: str) -> dict[str, Value]:
     results: dict[str, Value] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, equals, value = line.partition("=")

@@ -27,6 +27,9 @@ from engine.ports import Record, StoreFault, Tip
 READ_BYTES_MAX = 4 << 20
 DUMP_RECORDS_MAX = 10_000
 
+# What SQLite says when the index beside the write-ahead log has no place that a mere reader could use.
+_NO_PLACE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL)
+
 T = TypeVar("T")
 
 
@@ -97,11 +100,13 @@ def stat(path: str) -> JournalStatistics:
 
 
 def _reading(path: str, function: Callable[[str, sqlite3.Connection], T]) -> T:
-    # Without a write-ahead log the file is read as it lies there, and nothing is made beside it. If an engine starts at
-    # that very moment the file changes under us: then what was read does not count, and it is read once more.
+    # Without anything in a write-ahead log the file is read as it lies there, and nothing is made beside it. If an
+    # engine starts at that very moment the file changes under us: then what was read does not count.
     try:
         before = _shape(path)
-        if before.wal_bytes:
+        if os.path.exists(path + "-journal"):
+            raise StoreFault(f"There is no journal at {path} yet: its program ended while it was making the file.")
+        if before.wal_bytes and scan_wal(path + "-wal").frames:
             return _through(path, "shared" if before.has_index else "read-only", function)
         try:
             result: T | Exception = _through(path, "immutable", function)
@@ -139,9 +144,9 @@ def _through(path: str, access: Access, function: Callable[[str, sqlite3.Connect
         with _connected(path, access) as connection:
             return function(path, connection)
     except sqlite3.OperationalError as error:
-        if access != "shared" or getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_READONLY:
+        if access != "shared" or getattr(error, "sqlite_errorcode", 0) & 0xFF not in _NO_PLACE:
             raise
-    with _connected(path, "read-only") as connection:  # the index had no place that a mere reader could use
+    with _connected(path, "read-only") as connection:
         return function(path, connection)
 
 

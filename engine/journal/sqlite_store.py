@@ -10,7 +10,6 @@
 """
 
 import asyncio
-import contextlib
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -254,11 +253,15 @@ class SqliteStore:
         return await done
 
     async def _write_all(self) -> None:
+        clean = False
         try:
             while self._fault is None:
                 if self._queue:
                     await self._write_group()
                 elif self._closing:
+                    if self._writer is not None:
+                        await self._checkpoint("TRUNCATE")
+                    clean = True
                     break
                 else:
                     self._wake.clear()
@@ -266,7 +269,6 @@ class SqliteStore:
         except StoreFault as fault:
             self._fail(fault)
         finally:
-            clean = self._fault is None
             self._fail(StoreFault(f"The journal {self.path} is closed."))
             await self._close_places(clean)
 
@@ -334,20 +336,21 @@ class SqliteStore:
         self._checkpoint_due_bytes = self._wal_bytes + CHECKPOINT_BYTES
 
     async def _close_places(self, clean: bool) -> None:
-        try:
-            if self._writer is not None and clean:
-                with contextlib.suppress(StoreFault):  # everything acknowledged is in the write-ahead log all the same
-                    await self._checkpoint("TRUNCATE")
-            # Whoever closes last carries the write-ahead log over, unless it cannot write.
-            order = (self._reader, self._writer) if clean else (self._writer, self._reader)
-            for place in order:
-                if place is not None:
-                    with contextlib.suppress(sqlite3.Error):
-                        await place.close()
-        finally:
-            for place in (self._writer, self._reader):
-                if place is not None:
-                    place.abandon()
+        # Whoever closes last carries the write-ahead log over, unless it cannot write.
+        order = (self._reader, self._writer) if clean else (self._writer, self._reader)
+        interrupted: asyncio.CancelledError | None = None
+        for place in order:
+            if place is None:
+                continue
+            try:
+                await place.close()
+            except sqlite3.Error:
+                continue  # it is lost either way, and what was acknowledged is on disk
+            except asyncio.CancelledError as error:  # the end of somebody's loop: close the other one all the same
+                place.abandon()
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
 
     # --- snapshots in pieces -----------------------------------------------------------------------------------------
 

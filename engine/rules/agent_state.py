@@ -87,12 +87,17 @@ class AgentState(NodeState):
         super().restated(order, before)
 
     def stand_in_line(self, order: Order) -> None:
-        """Put an expecting order into its line, if a free place ends its waiting."""
-        if is_scarcity(order.obstacle):
+        """Put an expecting order into its line, if a free place ends its waiting and we are to take it."""
+        if self.owns(order) and is_scarcity(order.obstacle):
             step = self.step_of(order)
             self.lines.join(order.id, need_of(step.bundle, limit_key(order, step), step.limit), order.priority)
         else:
             self.lines.leave(order.id)
+
+    def reattached(self, order: Order, before: AgentId | None) -> None:
+        super().reattached(order, before)
+        if not self.owns(order):
+            self.lines.leave(order.id)  # given back: it must not stand in the way of those behind it
 
     def dropped(self, order: Order) -> None:
         super().dropped(order)

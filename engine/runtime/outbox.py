@@ -1,19 +1,23 @@
 """Outbox: what a node without a journal has to tell, kept until the reader has it durable. Floor 5.
 
 * Numbered anew for each session: a new reader gets everything not yet acknowledged as records 1, 2, …
-* Reports that wait for the same turn of the reader go out as one record.
+* Reports that wait for the same turn of the reader go out as one record, within bounds of number and size.
+* A report is encoded when it is put, so that what can not be encoded is the putter's problem and no reader's.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 
-from engine.base.codec import encode
+from engine.base.codec import encode, pack
 from engine.base.ids import Cursor
 
 REPORTS_PER_RECORD_MAX = 500
+RECORD_BYTES_AIM = 1 << 20  # with the report that passes it a record is full
 
 
 class OutboxRecord(msgspec.Struct, frozen=True):
@@ -27,7 +31,7 @@ class OutboxRecord(msgspec.Struct, frozen=True):
 class _Report:
     __slots__ = ("body", "ends", "key")
 
-    def __init__(self, key: str, body: Any, *, ends: bool) -> None:
+    def __init__(self, key: str, body: bytes, *, ends: bool) -> None:
         self.key = key
         self.body = body
         self.ends = ends
@@ -37,7 +41,7 @@ class Outbox:
     """A record source (runtime.session.RecordSource) for one reader at a time."""
 
     def __init__(self) -> None:
-        self._waiting: list[_Report] = []  # not yet in a record of this session
+        self._waiting: deque[_Report] = deque()  # not yet in a record of this session
         self._sent: dict[int, list[_Report]] = {}  # record index → its reports, not yet acknowledged
         self._index = 0
         self._news = asyncio.Event()
@@ -46,21 +50,24 @@ class Outbox:
     @property
     def tip(self) -> Cursor:
         """How many records a new reader gets at once."""
-        count = len(self._waiting) + sum(map(len, self._sent.values()))
-        return Cursor(-(-count // REPORTS_PER_RECORD_MAX), 1)
+        everything = deque(self._unacknowledged())
+        count = 0
+        while everything:
+            _next_part(everything)
+            count += 1
+        return Cursor(count, 1)
 
     def __len__(self) -> int:
         return len(self._waiting) + sum(map(len, self._sent.values()))
 
     def put(self, key: str, body: Any, *, ends: bool) -> None:
-        """Add a report about an attempt; `ends`: the last one."""
-        self._waiting.append(_Report(key, body, ends=ends))
+        """Add a report about an attempt; `ends`: the last one. Raises what the encoder raises."""
+        self._waiting.append(_Report(key, encode(body), ends=ends))
         self._news.set()
 
     def reader(self, cursor: Cursor) -> "OutboxReader":
         """Begin a session: everything not acknowledged is told again, from record 1."""
-        again = [report for reports in self._sent.values() for report in reports]
-        self._waiting[:0] = again
+        self._waiting = deque(self._unacknowledged())
         self._sent.clear()
         self._index = 0
         if self._waiting:
@@ -81,13 +88,28 @@ class Outbox:
             self._news.clear()
             await self._news.wait()
         records: list[OutboxRecord] = []
-        while self._waiting and len(records) < records_max:
-            part = self._waiting[:REPORTS_PER_RECORD_MAX]
-            del self._waiting[:REPORTS_PER_RECORD_MAX]
+        size_bytes = 0
+        while self._waiting and len(records) < records_max and size_bytes < RECORD_BYTES_AIM:
+            part = _next_part(self._waiting)
             self._index += 1
             self._sent[self._index] = part
-            records.append(OutboxRecord(self._index, 1, encode([report.body for report in part])))
+            records.append(OutboxRecord(self._index, 1, pack([report.body for report in part])))
+            size_bytes += len(records[-1].events)
         return records
+
+    def _unacknowledged(self) -> Iterable[_Report]:
+        return chain(*self._sent.values(), self._waiting)
+
+
+def _next_part(waiting: deque[_Report]) -> list[_Report]:
+    """Take the reports of one record; how the same reports are parted depends on nothing but their order."""
+    part: list[_Report] = []
+    size_bytes = 0
+    while waiting and len(part) < REPORTS_PER_RECORD_MAX and size_bytes < RECORD_BYTES_AIM:
+        report = waiting.popleft()
+        size_bytes += len(report.body)
+        part.append(report)
+    return part
 
 
 class OutboxReader:

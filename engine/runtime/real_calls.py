@@ -35,11 +35,12 @@ class Calls:
         """Run a function; `done(result, error)` is called in the loop that submitted it."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+        if self._threads <= self._open and self._threads < self._threads_max:
+            name = f"{self._name}-call-{self._threads + 1}"
+            threading.Thread(target=self._run, name=name, daemon=True).start()  # may fail: then nothing was taken
+            self._threads += 1
         self._open += 1
         self._work.put((function, arguments, done))
-        if self._threads < min(self._open, self._threads_max):
-            self._threads += 1
-            threading.Thread(target=self._run, name=f"{self._name}-call-{self._threads}", daemon=True).start()
 
     def _run(self) -> None:
         while True:
@@ -72,8 +73,14 @@ class Calls:
         for _ in range(len(self._results)):
             done, result, error = self._results.popleft()
             self._open -= 1
-            if not self._closed:
+            if self._closed:
+                continue
+            try:
                 done(result, error)
+            except BaseException:
+                if self._results:
+                    self._wake()  # the others have not done anything wrong
+                raise
 
     def close(self) -> None:
         """Let idle threads end; running functions are abandoned and their results dropped."""

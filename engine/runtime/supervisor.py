@@ -6,8 +6,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, Protocol, TypeVar
 
 from engine.base.log import logger
 from engine.base.tasks import TaskScope
@@ -26,7 +26,7 @@ class Node(Protocol):
 
 
 N = TypeVar("N", bound=Node)
-Boot = Callable[[Callable[[BaseException], None]], Awaitable[N]]
+Boot = Callable[[Callable[[BaseException], None]], Coroutine[Any, Any, N]]
 
 
 class Supervisor(Generic[N]):
@@ -48,36 +48,52 @@ class Supervisor(Generic[N]):
         self._clock = clock
         self._on_given_up = on_given_up
         self._restarts_max = restarts_max
-        self._ended: asyncio.Queue[BaseException] = asyncio.Queue()
+        self._ended: asyncio.Future[BaseException]  # why the present node ended; its first word counts
         self._recent: deque[int] = deque()
+        self._closing: asyncio.Task[None] | None = None
         self._scope = TaskScope(f"supervisor of {name}", on_given_up)
+        self._closings = TaskScope(f"closings of {name}", on_given_up)
 
     async def start(self) -> None:
         """Boot the node for the first time; what fails now is raised, not retried."""
-        self.node = await self._boot(self._ended.put_nowait)
+        await self._begin()
         self._scope.start(self._watch(), "watch")
 
     async def close(self, reason: str = "it was closed") -> None:
         """End the node and stop watching; safe to call twice."""
         await self._scope.close()
-        if self.node is not None:
-            await self.node.close(reason)
+        if self._closing is not None:
+            await asyncio.wait([self._closing])  # of a node that ended before; to break it off would leave half of it
+        node, self.node = self.node, None
+        if node is not None:
+            await node.close(reason)
+
+    async def _begin(self) -> None:
+        ended = self._ended = asyncio.get_running_loop().create_future()
+
+        def told(error: BaseException) -> None:
+            if not ended.done():
+                ended.set_result(error)
+
+        self.node = await self._boot(told)
 
     async def _watch(self) -> None:
         while True:
-            error = await self._ended.get()
-            if self.node is not None:
-                await self.node.close(str(error))
-                self.node = None
+            error = await self._ended
+            node, self.node = self.node, None
+            if node is not None:
+                self._closing = self._closings.start(node.close(str(error)), "close")
+                await asyncio.wait([self._closing])
             if not self._may_restart(error):
                 self._on_given_up(error)
                 return
             self.restarts += 1
             log.warning("node restarts", node=self.name, error=str(error), restarts=self.restarts)
             try:
-                self.node = await self._boot(self._ended.put_nowait)
+                await self._begin()
             except Exception as failure:  # noqa: BLE001 - counted, and raised to the owner in the end
-                self._ended.put_nowait(failure)
+                if not self._ended.done():
+                    self._ended.set_result(failure)
 
     def _may_restart(self, error: BaseException) -> bool:
         if isinstance(error, StoreFault):

@@ -46,6 +46,7 @@ CONTROLLER, AGENT, SUBAGENT, CLIENT = "controller", "agent", "subagent", "client
 RESTART_MS = 2_000.0  # after which a node that gave up, or could not boot, is started again from outside
 RETRY_MS = 50.0  # between two attempts to send a command whose link was lost
 SUBAGENT_PARALLEL_MAX = 8
+POLL_MS_MIN, POLL_MS_MAX = 20.0, 3_000.0  # between two looks of `until`; they get rarer
 
 
 class PlantedMistake(Exception):
@@ -531,11 +532,12 @@ class SimCluster:
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    async def until(self, condition: Callable[[], Any], what: str, *, seconds: float = 600.0, every_ms: float = 50.0) -> None:
+    async def until(self, condition: Callable[[], Any], what: str, *, seconds: float = 600.0) -> None:
         """Wait in virtual time until a condition holds; raises TimeoutError, or AssertionError for a breach."""
-        end = self.loop.time() + seconds
+        end, every_ms = self.loop.time() + seconds, POLL_MS_MIN
         while not condition():
             self.raise_breaches()
             if self.loop.time() >= end:
                 raise TimeoutError(f"after {seconds:g} virtual seconds it is still not so that {what}")
             await asyncio.sleep(every_ms / 1_000)
+            every_ms = min(every_ms * 1.2, POLL_MS_MAX)

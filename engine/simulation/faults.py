@@ -23,6 +23,8 @@ from engine.simulation.network import CALM, Weather
 WALL_JUMP_MS_MAX = 600_000
 DRIFT_PPM_MAX = 500
 PAUSE_NOTICED_MS = 3_500.0  # longer than three beats
+BOOT_CRASH_RATE = 0.25  # of crashes that are followed by another one while the node boots again
+BOOT_MS_MAX = 25.0
 AMBUSHES: tuple[type[Event], ...] = (
     events.OrderAdded,
     events.OrderAttaching,
@@ -160,7 +162,11 @@ def _crash_of(roles: Sequence[str], *, notice: bool = True) -> Callable[[Storm],
         if storm.cluster.nodes[name].process is None:
             return False
         storm.cluster.crash(name, notice=notice)
-        storm.later(storm.span_ms(8_000), lambda: storm.cluster.boot(name))
+        down_ms = storm.span_ms(8_000)
+        storm.later(down_ms, partial(storm.cluster.boot, name))
+        if storm.random.random() < BOOT_CRASH_RATE:
+            storm.later(down_ms + storm.random.uniform(0, BOOT_MS_MAX), partial(storm.cluster.crash, name, notice=notice))
+            storm.later(down_ms + 2_000, partial(storm.cluster.boot, name))
         return True
 
     return crash

@@ -251,7 +251,7 @@ class Lookout:
         """Look at a subagent in the moment of its crash."""
         self.sessions(subagent._reception)
         self.sometimes("crash: job running", running)
-        self.sometimes("crash: callable running", subagent._calls)
+        self.sometimes("crash: callable running", subagent._calls._calls)
         self.sometimes("crash: reports not acknowledged", len(subagent.outbox))
 
 

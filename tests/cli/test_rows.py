@@ -36,11 +36,11 @@ def test_a_small_table_is_shown_whole() -> None:
     workflow = cluster.deploy(Retry(2, (job("a"),)), Fork({"x": (job("b"),)}), Sleep(Template("5s")))
     cluster.add()
     rows = rows_of(table_of(cluster, workflow), 3_000, 50)
-    assert [(row.depth, row.name, row.state, row.span, row.note.partition(" until")[0]) for row in rows] == [
+    assert [(row.depth, row.name, row.state, row.span, row.note.partition("until")[0]) for row in rows] == [
         (0, "o", "waiting", "2.00s", ""),
         (1, "a", "failed", "0.00s", "no"),
         (1, "a", "succeeded", "0.00s", "attempt 2, round 2"),
-        (1, "fork", "succeeded", "0.00s", "1 branches"),
+        (1, "fork", "succeeded", "0.00s", "1 branch"),
         (2, "x", "finished", "0.00s", ""),
         (3, "b", "succeeded", "0.00s", "attempt 3"),
         (1, "sleep 5s", "sleeping", "2.00s", ""),
@@ -69,9 +69,7 @@ def test_what_ended_well_gives_way_to_what_lives() -> None:
 def test_where_even_that_does_not_fit_some_stand_for_all() -> None:
     cluster, workflow = many()
     rows = rows_of(table_of(cluster, workflow), 2_000, 12)
-    assert rows[-1].name == "… 295 more: 267 finished, 2 failed, 26 running".replace(
-        "267 finished, 2 failed", "2 failed, 267 finished"
-    )
+    assert rows[-1].name == "… 295 more: 2 failed, 267 finished, 26 running"
 
 
 def test_a_held_order_is_told_as_held_with_its_reason() -> None:

@@ -161,7 +161,7 @@ def test_the_file_system_of_a_real_mount(tmp_path: Path) -> None:
     "path, kind",
     [
         ("/", "ext4"),
-        ("/home/me", "ext4"),
+        ("/opt/state", "ext4"),
         ("/srv", "tmpfs"),
         ("/srv/state", "tmpfs"),
         ("/srv/with space/state", "nfs4"),

@@ -144,7 +144,7 @@ class Workload:
 
     def _new_workflow(self) -> DeployWorkflow:
         agents = list(self.cluster.agents)
-        bundles = [f"bundle-{agent}" for agent in agents] if self.random.random() < 0.3 else []
+        bundles = [f"bundle-{agent}" for agent in agents] if len(agents) == 1 and self.random.random() < 0.5 else []
         options = Options(
             agents=agents,
             bundles=bundles,
