@@ -281,7 +281,9 @@ class Controller:
     def _couple(self, entry: AgentLink, agent: AgentId, link: Link, session: str, commands: Any) -> None:
         if isinstance(commands, EngineClosed) or session != link.session:
             return
-        link.couple(session, [encoded for _, encoded in self._sendable(entry, agent, commands)])
+        if link.couple(session, ()):  # and then one by one, for who owes a command wants to hear of its refusal
+            for one, encoded in self._sendable(entry, agent, commands):
+                link.send(encoded, self._on_reply(agent, one))
 
     def _post(self, work: Work) -> None:
         """Post what must not be lost: when the node has ended there is nobody to tell, and nothing to lose."""

@@ -4,7 +4,7 @@
 * A subagent's reports are numbered anew in each session, and what it reports is idempotent by attempt.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -54,19 +54,14 @@ class Director:
         """Send a command if the subagent is coupled; otherwise it is owed."""
         entry = self.links.get(effect.subagent)
         if entry is not None and entry[1].state is LinkState.COUPLED:
-            for encoded in self._sendable(effect.subagent, [effect.command]):
-                entry[1].send(encoded, self._on_reply(effect.subagent, effect.command))
+            self._send(effect.subagent, entry[1], effect.command)
 
-    def _sendable(self, subagent: SubagentId, commands: Iterable[ToSubagent]) -> list[bytes]:
-        """Encode commands; a start that fits into no message is an attempt that failed."""
-        found: list[bytes] = []
-        for command in commands:
-            encoded = self._encode(command)
-            if len(encoded) <= BODY_BYTES_MAX:
-                found.append(encoded)
-            else:
-                self._refused(subagent, command, TooLarge(size_bytes=len(encoded), size_bytes_max=BODY_BYTES_MAX))
-        return found
+    def _send(self, subagent: SubagentId, link: Link, command: ToSubagent) -> None:
+        encoded = self._encode(command)
+        if len(encoded) <= BODY_BYTES_MAX:
+            link.send(encoded, self._on_reply(subagent, command))
+        else:
+            self._refused(subagent, command, TooLarge(size_bytes=len(encoded), size_bytes_max=BODY_BYTES_MAX))
 
     def relink(self, effect: LinksChanged) -> None:
         """Open links to new subagents, close those to removed ones."""
@@ -132,8 +127,10 @@ class Director:
             link.acknowledge(cursor)
 
     def _couple(self, subagent: SubagentId, link: Link, session: str, commands: Any) -> None:
-        if not isinstance(commands, EngineClosed) and session == link.session:
-            link.couple(session, self._sendable(subagent, commands))
+        # One by one, for who owes a command wants to hear of its refusal.
+        if not isinstance(commands, EngineClosed) and link.couple(session, ()):
+            for command in commands:
+                self._send(subagent, link, command)
 
     def _on_reply(self, subagent: SubagentId, command: ToSubagent) -> Callable[[Any], None]:
         def on_reply(reply: Any) -> None:

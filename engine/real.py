@@ -4,9 +4,11 @@
   systems, read-only), and holds one folder for each node.
 """
 
+import os
 import sys
 from pathlib import Path
 
+import engine
 from engine.jobs.guard_host import GuardHost
 from engine.journal.lock import lock_directory
 from engine.journal.snapshots import ProcessSnapshotMaker
@@ -15,6 +17,15 @@ from engine.ports import SnapshotMaker, Store
 from engine.runtime.real_clock import RealClock
 from engine.runtime.real_world import RealWorld, next_incarnation
 from transports.memory import MemoryHub, MemoryTransport
+
+# A new interpreter may know another path than the host has arranged, and its folder may hold modules called like ours.
+_SNAPSHOT = """\
+import sys
+mark = sys.argv.index("--")
+sys.path[:0] = sys.argv[1:mark]
+from engine.snapshot import main
+main(sys.argv[mark + 1:])
+"""
 
 
 class RealPlace:
@@ -64,6 +75,7 @@ async def _open_store(path: Path) -> Store:
 
 def _snapshot_maker(path: Path, role: str, node: str) -> SnapshotMaker:
     def argv(out: str, upto: int) -> list[str]:
-        return [sys.executable, "-m", "engine.snapshot", role, node, str(path), str(upto), out]
+        places = [str(Path(engine.__file__).parent.parent), *(one for one in sys.path if os.path.isabs(one))]
+        return [sys.executable, "-P", "-c", _SNAPSHOT, *places, "--", role, node, str(path), str(upto), out]
 
     return ProcessSnapshotMaker(argv, str(path.with_suffix(".snapshot")))

@@ -7,11 +7,12 @@
 import contextlib
 import os
 
-from engine.base.ids import AgentId, BundleId, SubagentId, is_name
+from engine.base.ids import NAME_LENGTH_MAX, AgentId, BundleId, SubagentId, is_name
 from engine.base.problem import Refused
 from engine.cli.exits import Ended, ExitCode
 from engine.cli.request import Request
 from engine.client.client import Client
+from engine.documents.node import quoted
 from engine.model.item import BundleItem
 from engine.model.order import LIVE, Order
 from engine.model.query import ListOrders
@@ -19,17 +20,25 @@ from engine.model.workflow import DEFAULT_AGENT, Workflow
 from engine.rules.instructions.job import Execute
 from engine.rules.statement import CONTROLLER, agents_of
 
+AGENT_CHARS_MAX = NAME_LENGTH_MAX - len("subagent-")  # its one subagent here is named after it
 AGENT_FOLDER = "agent-"  # the folders of agents in a state directory begin so
 
 
 def agents_needed(workflow: Workflow, request: Request) -> tuple[str, ...]:
-    """Return the agents to be run: those the workflow names, and those that earlier orders in the directory needed."""
+    """Return the agents to be run: those the workflow names, and those that earlier orders in the directory needed.
+
+    Raises Ended for a name that no agent can have.
+    """
     found = dict.fromkeys((DEFAULT_AGENT, *agents_of(workflow, workflow.steps)))
+    for agent in found:
+        if agent != CONTROLLER and not _can_run(agent):
+            sentence = f"no agent can be called {quoted(agent)}: letters, digits, _ . - and {AGENT_CHARS_MAX} at most"
+            raise Ended(ExitCode.DOCUMENT, f"{request.file}: {sentence}.")
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(request.state)):
             if name.startswith(AGENT_FOLDER):
                 found[AgentId(name.removeprefix(AGENT_FOLDER))] = None
-    return tuple(agent for agent in found if agent != CONTROLLER and is_name(agent))
+    return tuple(agent for agent in found if agent != CONTROLLER and _can_run(agent))
 
 
 def bundles_needed(workflow: Workflow) -> list[BundleItem]:
@@ -77,6 +86,10 @@ async def chosen_order(client: Client, workflow: Workflow, request: Request, unf
             " or add --new to begin another one.",
         )
     return found
+
+
+def _can_run(agent: str) -> bool:
+    return is_name(agent) and len(agent) <= AGENT_CHARS_MAX
 
 
 async def _named_order(client: Client, workflow: Workflow, order_id: str) -> Order | None:

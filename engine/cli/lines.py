@@ -104,7 +104,7 @@ def telling(table: StepTable, strand: Strand, event: Event) -> Telling | None:
 def outcome_words(step: Step) -> str:
     """Say how a step ended, and how long it took: `failed with return code 3 after 0.42s: it exited with 3`."""
     code = f" with return code {step.return_code}" if step.return_code else ""
-    span = f" after {span_words(step.ended_ms - step.started_ms)}" if step.started_ms else ""
+    span = f" after {span_words(step.ended_ms - step.started_ms)}" if step.started_ms and step.kind != "fault" else ""
     message = f": {step.message}" if step.message and step.state != "succeeded" else ""
     return f"{step.state.replace('_', ' ')}{code}{span}{message}"
 

@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,29 +76,31 @@ def command(
 
 def run(face: Face, request: Request, output: str) -> int:
     """Run one order and say how it ended; returns the exit code, raises Ended."""
-    from engine.cli.document import read_workflow
-    from engine.cli.log import Logging
-    from engine.cli.values import given_values
-    from engine.language import standard_language
+    gc.disable()  # importing makes a hundred thousand objects and no garbage; a third of the start went into the search
+    try:
+        import asyncio
 
+        from engine.cli.closing import say_ending
+        from engine.cli.document import read_workflow
+        from engine.cli.log import Logging
+        from engine.cli.session import Session
+        from engine.cli.values import given_values
+        from engine.language import standard_language
+
+        gc.freeze()
+    finally:
+        gc.enable()
     workflow = read_workflow(request.file, standard_language())
     given = given_values(workflow, request.words)
     folder = str(request.file.absolute().parent)
     if folder not in sys.path:
         sys.path.append(folder)  # so that a callable beside the document is found; behind everything else
 
-    import asyncio
-
-    from engine.cli.session import Session
-
     json = output == "json"
     screen = _screen(face, json)
     with Logging(debug=face.debug) as log, contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
         session = Session(request, workflow, given, face, screen, log)
         ending = asyncio.run(session.run())
-
-    from engine.cli.closing import say_ending
-
     say_ending(face, request, ending.code, ending.table, ending.order, json=json)
     return ending.code
 

@@ -323,20 +323,25 @@ class EventStream(AsyncIterator[Happening]):
 
     async def __anext__(self) -> Happening:
         while not self._closed:
-            if self._waiting:
-                return self._next()
+            while self._waiting:
+                found = self._next()
+                if found is not None:
+                    return found
             if self._failure is not None:
                 raise self._failure
             self._news.clear()
             await self._news.wait()
         raise self._failure or StopAsyncIteration
 
-    def _next(self) -> Happening:
+    def _next(self) -> Happening | None:
+        """Give the next event of the first record; None when it holds none (but stream marks, say)."""
         record = self._waiting[0]
         if not self._events:
             self._events, self._place = self._client.language.decode_events(record.events), 0
-        happening = Happening(EventId(record.index, self._place), self._events[self._place])
-        self._place += 1
+        happening = None
+        if self._events:
+            happening = Happening(EventId(record.index, self._place), self._events[self._place])
+            self._place += 1
         if self._place == len(self._events):
             self._events = []
             self._waiting.popleft()

@@ -244,7 +244,9 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     if not all(char.isprintable() or char == "\n" for char in text):
         style = '"'
     elif "\n" in text:
-        style = "|" if all(line == line.rstrip() for line in text.split("\n")) else '"'
+        style = (
+            "|"  # the emitter takes quotes where a block could not hold the text, as with blanks before a line's end
+        )
     elif not _is_text(text):
         style = "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)

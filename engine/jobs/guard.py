@@ -1,7 +1,6 @@
 """The guard: starts jobs, waits for them and remembers how they ended, also while everybody above is gone. Floor 4.
 
-A script of its own process, begun by guard_launch.py; docs/guard.md tells its frames, its records and the reasons.
-
+* A script of its own process, begun by guard_launch.py; docs/guard.md tells its frames, its records and the reasons.
 * A start record is durable before the process begins, and an ending before it is reported; no record = never started.
 * A key is started once, until it is forgotten. What nobody saw end is lost, never failed.
 * An ending is reported when nothing of the job's process tree is left, or it says what could not be ended.
@@ -11,6 +10,7 @@ A script of its own process, begun by guard_launch.py; docs/guard.md tells its f
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import selectors
@@ -20,7 +20,6 @@ import subprocess
 import sys
 import time
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,14 +39,17 @@ LOG_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT
 MARK = b"UNDERSTUDY_RESULT="  # a path inside the job's folder, in the environment of every process of a job
 HEARD = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
+fsencode = functools.lru_cache(1_000)(os.fsencode)  # most of an environment is the same in all jobs
+encode = json.JSONEncoder(
+    separators=(",", ":"), check_circular=False
+).encode  # json.dumps would build it anew each time
 wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000  # since 1970 UTC
 now_ms: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000  # suspend included
-ticks: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) * TICKS_PER_S // 1_000_000_000
 
 
 def read(path: str) -> bytes:
     """Return a file of /proc; nothing when its process is gone."""
-    with contextlib.suppress(OSError), open(path, "rb", buffering=0) as file:
+    with contextlib.suppress(OSError), open(path, "rb", 0) as file:
         return file.readall()
     return b""
 
@@ -71,7 +73,7 @@ def send_group(group: int, number: int) -> bool:
 
 def pack(*record: object) -> bytes:
     """Make one line of the record file: checksum, blank, JSON."""
-    text = json.dumps(record, separators=(",", ":")).encode()
+    text = encode(record).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
@@ -79,8 +81,9 @@ class Job:
     """An attempt, from its start record to its durable ending."""
 
     def __init__(self, key: str, boot: str, at_ms: int, folder: str, *limits: int) -> None:
-        self.key, self.boot, self.at_ms, self.folder, self.limits = key, boot, at_ms, folder, limits
+        self.key, self.at_ms, self.folder = key, at_ms, folder
         self.timeout_ms, self.kill_delay_ms, self.output_bytes_max = limits  # no timeout = -1
+        self.mark = f"\n[cut here: more than {self.output_bytes_max} bytes]\n".encode()
         self.request: dict[str, Any] = {}  # until it is spawned
         self.started: list[Any] = []  # the report of its start
         self.phase, self.pid, self.since, self.ticks = RECORDED, 0, 0, 0  # it was born between these two ticks
@@ -90,11 +93,9 @@ class Job:
         self.deadline_ms, self.look_ms, self.looked_ms = NEVER_MS, 0, 0
         self.cut, self.written = [0, 0], [0, 0]  # bytes cut off, and bytes ever seen, of out and err
 
-    def lines(self) -> Iterator[bytes]:
-        """What the record file must say as long as it has not ended."""
-        yield pack("start", self.key, self.boot, self.at_ms, self.folder, *self.limits)
-        if self.pid:
-            yield pack("pid", self.key, self.boot, self.at_ms, self.pid, self.ticks)
+        self.record = pack(
+            "start", key, boot, at_ms, folder, *limits
+        )  # what is to stand in the record file till it ends
 
 
 class Guard:
@@ -104,13 +105,13 @@ class Guard:
         self.path, self.options, self.boot = path, options, options["boot"]
         self.habits: dict[str, Any] = {"stdin": os.open(os.devnull, os.O_RDONLY), "umask": os.umask(0o077)}
         self.folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        self.log, self.log_broken = os.open("guard.log", LOG_FLAGS, 0o600, dir_fd=self.folder), False
-        self.log_bytes = os.fstat(self.log).st_size
+        self.log = os.open("guard.log", LOG_FLAGS, 0o600, dir_fd=self.folder)
+        self.log_broken, self.log_bytes = False, os.fstat(self.log).st_size
         self.jobs: dict[str, Job] = {}  # by key: taken on, and the ending not durable yet
         self.ending: dict[str, list[Any]] = {}  # by key: reports of endings that are not durable yet
         self.ended: dict[str, list[Any]] = {}  # by key: reports of durable endings, until they are forgotten
         self.new: list[Job] = []  # to be recorded in this turn
-        self.queue: deque[Job] = deque()  # recorded, to be spawned
+        self.queue: list[Job] = []  # recorded, to be spawned
         self.lines: list[bytes] = []  # other records to be written
         self.rows: list[list[Any]] = []  # reports for the owner
         self.mains: dict[int, Job] = {}  # by pid: our children, until we have reaped them
@@ -128,15 +129,16 @@ class Guard:
         while True:
             now = now_ms()
             due = min(self.look_ms, self.sweep_ms, self.retry_ms if self.ending or self.lines else now + 3_600_000)
-            if not (self.owner or self.jobs or (self.ending and os.fstat(self.log).st_nlink)):
+            unwritten = (self.jobs or self.ending) if os.fstat(self.log).st_nlink else None  # then nobody can read it
+            if not (self.owner or self.sessions or self.queue or unwritten):
                 if self.leave or now - self.alone_ms >= self.options["linger_ms"]:
                     break
                 due = min(due, self.alone_ms + self.options["linger_ms"])
             for chosen, _ in self.selector.select(0 if self.queue else max(0, due - now) / 1_000):
                 with contextlib.suppress(OSError):
-                    act, argument = chosen.data
-                    act(argument)
-            now = now_ms()
+                    chosen.data()
+            now, disk = now_ms(), os.fstatvfs(self.folder)
+            self.free_bytes = disk.f_bavail * disk.f_frsize
             for step in (self.reap, self.commit, self.spawn, self.look, self.sweep):
                 step(now)
             self.tell(self.rows)
@@ -147,10 +149,10 @@ class Guard:
     def commit(self, now: int) -> None:
         """Make starts and endings durable, all at hand with one fdatasync; then starts may begin, endings be told."""
         self.new, sentence = [job for job in self.new if job.phase == RECORDED], ""
-        if self.new and (free := self.free_bytes()) < self.options["reserve_bytes"]:
-            sentence = f"only {free >> 20} MiB are free on the disk of the state directory"
+        if self.new and self.free_bytes < self.options["reserve_bytes"]:
+            sentence = f"only {self.free_bytes >> 20} MiB are free on the disk of the state directory"
         elif self.new or ((self.lines or self.ending) and now >= self.retry_ms):
-            starts = (line for job in self.new for line in job.lines())
+            starts = (job.record for job in self.new)
             ends = (pack("end", *row) for row in self.ending.values())
             sentence, self.lines = self.write(b"".join((*self.lines, *starts, *ends))), []
             if sentence:
@@ -169,7 +171,7 @@ class Guard:
 
     def image(self) -> Iterator[bytes]:
         yield pack("guard", VERSION, self.boot, os.getpid(), wall_ms())
-        yield from (line for job in self.jobs.values() if job.phase != ENDED for line in job.lines())
+        yield from (job.record for job in self.jobs.values() if job.phase != ENDED)
         yield from (pack("end", *row) for row in (*self.ended.values(), *self.ending.values()))
 
     def write(self, content: bytes, *, durable: bool = True, anew: bool = False) -> str:
@@ -200,10 +202,6 @@ class Guard:
         self.log_bytes, self.log_broken = self.log_bytes + len(content), False
         return ""
 
-    def free_bytes(self) -> int:
-        disk = os.fstatvfs(self.folder)
-        return disk.f_bavail * disk.f_frsize
-
     def start(self, request: dict[str, Any]) -> None:
         """Take on a job, or repeat what is known of its key."""
         key, numbers = request["key"], (request[name] for name in ("timeout_ms", "kill_delay_ms", "output_bytes_max"))
@@ -227,31 +225,32 @@ class Guard:
         self.dying.pop(job, None)
         if self.folders.get(job.folder) is job:
             del self.folders[job.folder]
-        if self.sessions.get(job.pid) is job:
-            del self.sessions[job.pid]
+        if self.sessions.get(job.pid or -1) is job:
+            del self.sessions[job.pid or -1]
 
     def spawn(self, now: int) -> None:
         """Begin what is recorded, a few at a time. Without preexec_fn subprocess uses vfork."""
-        for _ in range(min(len(self.queue), SPAWNS_PER_TURN)):
-            job = self.queue.popleft()
-            if job.phase != RECORDED:  # killed before it began
-                continue
-            request, folder, job.since = job.request, f"{self.path}/{job.folder}", ticks()
+        batch, self.queue = self.queue[:SPAWNS_PER_TURN], self.queue[SPAWNS_PER_TURN:]
+        for job in [one for one in batch if one.phase == RECORDED]:  # the others were killed before they began
+            request, folder, job.since = job.request, f"{self.path}/{job.folder}", now_ms() * TICKS_PER_S // 1_000
             try:
                 os.makedirs(folder, exist_ok=True)
                 if request["script"] is not None:
                     file = os.open(f"{folder}/script", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o700)
                     with open(file, "w", encoding="utf-8", errors="surrogateescape") as script:
                         script.write(request["script"])
-                more = {**self.habits, "cwd": request["directory"], "env": request["environment"]}
+                environment = {fsencode(name): fsencode(value) for name, value in request["environment"].items()}
+                more = {**self.habits, "cwd": request["directory"], "env": environment}
                 with open(f"{folder}/out", "ab", 0) as out, open(f"{folder}/err", "ab", 0) as err:
                     child = subprocess.Popen(request["argv"], stdout=out, stderr=err, start_new_session=True, **more)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with a request, the others go on
                 self.end(job, "refused", f"it could not be started: {error}")
                 continue
             child.returncode = 0  # we reap it ourselves, so its destructor has nothing to complain of
-            job.pid, job.at_ms, job.ticks, job.request = child.pid, wall_ms(), ticks(), {}
-            self.write([*job.lines()][-1], durable=False)
+            job.pid, job.at_ms, job.ticks, job.request = child.pid, wall_ms(), now_ms() * TICKS_PER_S // 1_000, {}
+            birth = pack("pid", job.key, self.boot, job.at_ms, job.pid, job.ticks)
+            job.record += birth
+            self.write(birth, durable=False)
             self.mains[job.pid] = job
             self.watch(job, now)
             self.rows.append(job.started)
@@ -366,7 +365,7 @@ class Guard:
         """Look at output, deadlines and the disk wherever a limit could be reached by now."""
         if now < self.look_ms:
             return
-        scarce, self.look_ms = self.free_bytes() < self.options["reserve_bytes"], NEVER_MS
+        scarce, self.look_ms = self.free_bytes < self.options["reserve_bytes"], NEVER_MS
         for job in [one for one in self.sessions.values() if not one.gone]:
             if now >= job.deadline_ms:
                 job.deadline_ms = NEVER_MS
@@ -388,7 +387,7 @@ class Guard:
 
     def measure(self, job: Job) -> list[int]:
         """Read the sizes of out and err, cut to the limit where they are longer."""
-        sizes, mark = [0, 0], f"\n[cut here: more than {job.output_bytes_max} bytes]\n".encode()
+        sizes, mark = [0, 0], job.mark
         for place, name in enumerate(("out", "err") if job.pid else ()):
             marked = len(mark) if job.cut[place] else 0
             with contextlib.suppress(OSError):  # the job removed it, or there is no place for the mark
@@ -411,6 +410,7 @@ class Guard:
                     self.jobs[key] = Job(key, *rest)
                 elif verb == "pid":
                     _, self.jobs[key].at_ms, self.jobs[key].pid, self.jobs[key].ticks = rest
+                    self.jobs[key].record += pack(verb, key, *rest)
         for job in self.jobs.values():
             job.adopted, self.folders[job.folder] = True, job
             job.since = job.ticks
@@ -426,7 +426,7 @@ class Guard:
         self.drop()
         link.settimeout(SEND_S_MAX)
         self.owner, self.leave, self.input, self.taken = link, False, b"", 0
-        self.selector.register(link, selectors.EVENT_READ, (self.hear, link))
+        self.selector.register(link, selectors.EVENT_READ, functools.partial(self.hear, link))
         self.tell([*self.ended.values(), *(job.started for job in self.jobs.values() if job.started)])
         self.say(ready=os.getpid(), version=VERSION)
 
@@ -467,7 +467,7 @@ class Guard:
     def say(self, **frame: object) -> None:
         if self.owner:
             try:
-                self.owner.sendall(json.dumps(frame, separators=(",", ":")).encode() + b"\n")
+                self.owner.sendall(encode(frame).encode() + b"\n")
             except OSError:
                 self.drop()
 
@@ -490,8 +490,8 @@ def main() -> None:
     for number in HEARD:
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(bell.fileno(), warn_on_full_buffer=False)
-    guard.selector.register(wake, selectors.EVENT_READ, (wake.recv, 4_096))
-    guard.selector.register(listener, selectors.EVENT_READ, (guard.accept, listener))
+    guard.selector.register(wake, selectors.EVENT_READ, functools.partial(wake.recv, 4_096))
+    guard.selector.register(listener, selectors.EVENT_READ, functools.partial(guard.accept, listener))
     guard.recover()
     guard.run()
 

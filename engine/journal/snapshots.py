@@ -86,7 +86,7 @@ class ProcessSnapshotMaker:
         )
         try:
             with contextlib.suppress(OSError):  # it may be over already
-                os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+                os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
             async with asyncio.timeout(self._time_ms_max / 1_000):
                 complaint = await _read_end(process.stderr)
                 code = await process.wait()

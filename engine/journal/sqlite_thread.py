@@ -58,7 +58,22 @@ class SqliteThread:
 
 async def thread_place(connector: Connector) -> SqlitePlace:
     """Open a connection in a new thread; raises whatever the connector raises."""
-    return SqliteThread(await aiosqlite.Connection(connector, iter_chunk_size=64))
+    failure: list[BaseException] = []
+
+    def attempt() -> sqlite3.Connection:
+        # aiosqlite does not wait for its thread when the connector raises, and a thread that outlives the loop
+        # complains.
+        try:
+            return connector()
+        except BaseException as error:  # noqa: BLE001 - it is raised below, in the caller's task
+            failure.append(error)
+            return sqlite3.connect(":memory:")
+
+    place = SqliteThread(await aiosqlite.Connection(attempt, iter_chunk_size=64))
+    if failure:
+        await place.close()
+        raise failure[0]
+    return place
 
 
 class InlineSqlite:

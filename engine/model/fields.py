@@ -17,7 +17,7 @@ def parse_size(text: str) -> Size:
     match = _SIZE.match(text)
     if match is None or match[2] not in _UNITS:
         raise ValueError(f"{text!r} is not a size; write a number and a unit, such as 500kB, 10MB or 1GiB")
-    size = round(float(match[1]) * _UNITS[match[2]])
-    if size > SIZE_BYTES_MAX:
-        raise ValueError(f"{text!r} is larger than {SIZE_BYTES_MAX >> 40} TiB")
-    return Size(size)
+    exact = float(match[1]) * _UNITS[match[2]]
+    if exact > SIZE_BYTES_MAX:
+        raise ValueError(f"{text[:40]!r} is larger than {SIZE_BYTES_MAX >> 40} TiB")
+    return Size(round(exact))

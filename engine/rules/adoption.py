@@ -23,6 +23,11 @@ from engine.rules.controller_state import ControllerState
 
 OddRecord = problem("OddRecord", "What agent {agent!r} says of it can not be: {fault}. It is stopped there, too.")
 
+# What says no more than where an order stands: nothing to look at but its state.
+_PLAIN: dict[type[Event], tuple[frozenset[OrderState], OrderState | None]] = {
+    kind: (frozenset(TRANSITIONS[kind.__name__][0]), TRANSITIONS[kind.__name__][1])
+    for kind in (events.AttemptAssigned, events.AttemptStarted, events.AttemptEnded, events.OrderMoved)
+}
 _SOURCES = {kind: frozenset(sources) for kind, (sources, _) in TRANSITIONS.items()}
 _TARGETS = {kind: target for kind, (_, target) in TRANSITIONS.items()}
 _NOT_AN_AGENTS = frozenset({"OrderAttaching", "OrderStarted"})
@@ -44,7 +49,6 @@ class _Seen:
     def __init__(
         self,
         state: OrderState,
-        *,
         attached: bool,
         position: Position,
         attempt: int,
@@ -96,6 +100,11 @@ class Adoption:
             if isinstance(event, events.OrderAttached) and _is_promised(event.snapshot, seen):
                 seen.attached = True
                 self.found.append(Adopted(event, raw))
+            return
+        plain = _PLAIN.get(type(event))
+        if plain is not None and seen.state in plain[0]:
+            self.found.append(Adopted(event, raw))
+            seen.state = plain[1] or seen.state
             return
         fault = self._fault(event, seen)
         if fault is not None:
@@ -168,12 +177,12 @@ class Adoption:
 def _seen_of(order: Order) -> _Seen:
     return _Seen(
         order.state,
-        attached=order.attachment is Attachment.ATTACHED,
-        position=order.position,
-        attempt=order.attempt,
-        parent=order.parent,
-        children=order.children,
-        suspended_from=order.suspended_from,
+        order.attachment is Attachment.ATTACHED,
+        order.position,
+        order.attempt,
+        order.parent,
+        order.children,
+        order.suspended_from,
     )
 
 

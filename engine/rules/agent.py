@@ -20,7 +20,7 @@ from engine.model.effect import AnyEffect, LinksChanged, TellSubagent
 from engine.model.event import Event, OrderEvent
 from engine.model.item import AgentItem, AnyItem, BundleItem, SubagentItem
 from engine.model.language import Language
-from engine.model.order import Mark, Order, OrderState
+from engine.model.order import Mark, Order
 from engine.model.outcome import Outcome, cut, failed, unknown
 from engine.model.position import following
 from engine.rules.agent_state import AgentSnapshot, AgentState, agent_state_of
@@ -169,7 +169,7 @@ class AgentMachine(NodeMachine[AgentState]):
         ended: dict[OrderId, None] = {}
         for report in command.reports:
             order = state.orders.get(report.order)
-            if order is None or order.state is not OrderState.PROCESSING or report.order in ended:
+            if order is None or order.subagent != command.subagent or report.order in ended:
                 continue
             if (order.added, order.attempt) != (report.added, report.attempt):
                 continue
@@ -188,7 +188,7 @@ class AgentMachine(NodeMachine[AgentState]):
         if apply_shared(state, event, index):
             if isinstance(event, events.AttemptAssigned):
                 state.turns[bundle_of(state, event)] = event.subagent
-            elif isinstance(event, events.OrderDetached | events.OrderBroken):
+            elif isinstance(event, _LEAVING):
                 order = state.orders[event.order]
                 if not state.has_parent_of(order):
                     state.detached[event.order] = index
@@ -208,6 +208,8 @@ class AgentMachine(NodeMachine[AgentState]):
 
     def effects(self, state: AgentState, event: Event) -> list[AnyEffect]:
         """Return what the world must be told once the event is durable."""
+        if type(event) in _WITHOUT_EFFECT:
+            return []
         if isinstance(event, events.AttemptAssigned):
             order = state.orders[event.order]
             return [TellSubagent(event.subagent, self.start_command(state, order, event.at_ms))]
@@ -375,3 +377,18 @@ _APPLY: dict[type[Event], Any] = {
     events.SubagentLost: _lost,
     events.OrdersForgotten: _forgotten,
 }
+
+# Asked for every event; those that come with each order are answered first.
+_WITHOUT_EFFECT = frozenset(
+    {
+        events.AttemptStarted,
+        events.AttemptEnded,
+        events.OrderMoved,
+        events.OrderForked,
+        events.OrderJoined,
+        events.OrderFinished,
+        events.OrderDetached,
+        events.OrdersForgotten,
+    }
+)
+_LEAVING = (events.OrderDetached, events.OrderBroken)

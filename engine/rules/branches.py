@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from engine.base.codec import Value, encode
 from engine.base.ids import AgentId, is_variable
-from engine.base.limits import VARIABLES_BYTES_MAX
+from engine.base.limits import EVENTS_BYTES_MAX, VARIABLES_BYTES_MAX
 from engine.model.event import Branch, OrderEvent, OrderForked, OrderJoined, OrderMoved
 from engine.model.instruction import Instruction
 from engine.model.order import Mark, Order, OrderState
@@ -15,6 +15,7 @@ from engine.rules.flow import fault
 from engine.rules.state import RESERVED_NAMES, View
 from engine.rules.statement import ANYWHERE, CONTROLLER, agents_of
 
+FORK_EVENT_BYTES_MAX = EVENTS_BYTES_MAX // 2  # names and elements of all branches of one fork
 FORK_BYTES_MAX = 64 << 20  # variables of all branches of one fork, encoded; each branch has its parent's
 
 
@@ -43,7 +44,11 @@ def fork_events(view: View, order: Order, branches: Sequence[Branch]) -> list[Or
     """
     if not branches:
         return [OrderMoved(order.id, view.now_ms, following(order.position))]
-    size_bytes = len(branches) * size_of(order.variables) + sum(size_of(one.variables) for one in branches)
+    event_bytes = sum(size_of(one.variables) + len(one.order) + len(one.branch) for one in branches)
+    if event_bytes > FORK_EVENT_BYTES_MAX:
+        sentence = f"the names and elements of its {len(branches)} branches take {event_bytes} bytes"
+        return fault(view, order, f"{sentence}; {FORK_EVENT_BYTES_MAX} is the most")
+    size_bytes = len(branches) * size_of(order.variables) + event_bytes
     if size_bytes > FORK_BYTES_MAX:
         sentence = f"the variables of its {len(branches)} branches would take {size_bytes} bytes"
         return fault(view, order, f"{sentence}; {FORK_BYTES_MAX} is the most")

@@ -121,20 +121,22 @@ class ControllerMachine(NodeMachine[ControllerState]):
     # --- state --------------------------------------------------------------------------------------------------------
 
     def encode_event(self, event: Event | Adopted) -> bytes:
-        if isinstance(event, Adopted):
-            return event.raw
-        return self.language.encode(event)
+        return event.raw if isinstance(event, Adopted) else self.language.encode(event)
 
     def apply(self, state: ControllerState, event: Event | Adopted, index: int) -> None:
         """Change the state by one event of the record with this index."""
         fact = event.event if isinstance(event, Adopted) else event
+        kind = type(fact)
+        if kind in _PLAIN:
+            apply_order_event(state, fact, index)  # type: ignore[arg-type] # all of these are an order's
+            return
         if isinstance(fact, events.OrderMarked) and fact.agent is not None:
             _answered(state, fact)
             return
-        if type(fact) in _CONFIRMING:
+        if kind in _CONFIRMING:
             _confirm(state, fact)
         if not apply_shared(state, fact, index):
-            rule = _APPLY.get(type(fact))
+            rule = _APPLY.get(kind)
             if rule is not None:
                 rule(state, fact)
             return
@@ -161,7 +163,7 @@ class ControllerMachine(NodeMachine[ControllerState]):
 
     def effects(self, state: ControllerState, event: Event | Adopted) -> list[AnyEffect]:
         """Return what the world must be told once the event is durable."""
-        if isinstance(event, Adopted):
+        if isinstance(event, Adopted) or type(event) in _PLAIN:
             return []
         if isinstance(event, events.OrderAttaching):
             order = msgspec.structs.replace(state.orders[event.order])
@@ -296,3 +298,18 @@ _CONFIRMING = frozenset(
         events.OrderBroken,
     }
 )
+
+# Most events are of these: they change an order, and nothing else here.
+_PLAIN = frozenset(
+    {
+        events.OrderStarted,
+        events.OrderMoved,
+        events.OrderAttached,
+        events.AttemptAssigned,
+        events.AttemptStarted,
+        events.AttemptEnded,
+        events.OrderForked,
+        events.OrderJoined,
+    }
+)
+assert _PLAIN.isdisjoint(_CONFIRMING)

@@ -9,7 +9,7 @@ from engine.model import event as events
 from engine.model.effect import AnyEffect, WakeAt
 from engine.model.event import Event, OrderEvent
 from engine.model.language import Language
-from engine.model.order import Mark, Order, OrderState
+from engine.model.order import TERMINAL, Mark, Order, OrderState
 from engine.rules import queries
 from engine.rules.flow import advance
 from engine.rules.order import apply_order_event
@@ -75,17 +75,16 @@ def apply_shared(state: NodeState, event: Event, index: int) -> bool:
 
 def touched_orders(state: NodeState, event: OrderEvent) -> Iterable[OrderId]:
     """Return which orders may go on because of an order's event, at the node that owns them."""
-    if type(event) in _QUIET:
+    kind = type(event)
+    if kind in _QUIET:
         return ()
     order = state.orders.get(event.order)
     if order is None:
         return ()
-    if not order.is_terminal:
+    if order.state not in TERMINAL:
         if not state.owns(order):
             return ()
-        if isinstance(event, events.OrderForked):
-            return order.children
-        return (order.id,)
+        return order.children if kind is events.OrderForked else (order.id,)
     parent = order.parent
     if parent is None or state.open_branches.get(parent) != 0:
         return ()

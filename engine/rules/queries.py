@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from engine.base.codec import encode
 from engine.base.limits import PAGE_LENGTH_MAX
 from engine.base.problem import Problem
 from engine.model import query as q
@@ -12,6 +13,8 @@ from engine.rules.commands.add_order import find_workflow
 from engine.rules.controller_state import ControllerState
 from engine.rules.operator_command import find_order
 from engine.rules.state import View
+
+PAGE_BYTES_MAX = 4 << 20  # of the variables of a page's orders, so that the answer fits into a frame
 
 
 def answer(view: View, query: Any) -> Any:
@@ -67,13 +70,14 @@ def _branches_text(view: View, order: Order) -> str:
 def _page(view: View, query: q.ListOrders) -> q.OrderPage:
     found: list[q.OrderView] = []
     limit = min(max(query.limit, 1), PAGE_LENGTH_MAX)
-    skipping = query.after is not None
+    skipping, size_bytes = query.after is not None, 0
     for order in view.state.orders.values():
         if skipping:
             skipping = order.id != query.after
             continue
         if _matches(order, query):
-            if len(found) == limit:
+            size_bytes += len(encode(order.variables))
+            if len(found) == limit or (found and size_bytes > PAGE_BYTES_MAX):
                 return q.OrderPage(tuple(found), more=True)
             found.append(order_view(view, order))
     return q.OrderPage(tuple(found), more=False)

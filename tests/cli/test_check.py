@@ -1,4 +1,7 @@
-"""`check`: every fault of every file. Tests: engine/cli/check.py, engine/cli/document.py"""
+"""`check`: every fault of every file.
+
+Tests: engine/cli/check.py, engine/cli/document.py
+"""
 
 import json
 from pathlib import Path

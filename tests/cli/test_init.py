@@ -1,4 +1,7 @@
-"""`init`: a workflow that runs. Tests: engine/cli/init.py"""
+"""`init`: a workflow that runs.
+
+Tests: engine/cli/init.py
+"""
 
 from pathlib import Path
 

@@ -151,6 +151,15 @@ def test_agents_and_bundles_are_read_from_workflow_and_state(tmp_path: Path) -> 
     )
 
 
+def test_an_agent_s_name_that_can_not_be_is_the_document_s_fault(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for agent in ("'no spaces'", "a" * 95):
+        write(here, f"name: far\nagent: {agent}\nsteps:\n  - job: a\n    shell: echo\n")
+        assert main(["run", "workflow.yaml"]) == ExitCode.DOCUMENT
+        assert capsys.readouterr().err.startswith("workflow.yaml")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [

@@ -3,6 +3,7 @@
 Tests: engine/cli/session.py, engine/cli/presses.py
 """
 
+import asyncio
 import json
 import os
 import signal
@@ -14,7 +15,20 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli.exits import ExitCode
+from engine.base.ids import START
+from engine.cli.exits import Ended, ExitCode
+from engine.cli.face import Face
+from engine.cli.lines import SilentScreen
+from engine.cli.log import Logging
+from engine.cli.request import Request
+from engine.cli.session import Session
+from engine.client.client import EventStream
+from engine.documents.convert import workflow_from_text
+from engine.embed import Engine
+from engine.journal.inspect import stat
+from engine.language import standard_language
+from engine.model.event import OrderSuspended
+from engine.model.workflow import Workflow, WorkflowId
 from tests.cli.shell import GATED, HELLO, Running, engine, environment, write
 
 pytestmark = pytest.mark.acceptance
@@ -191,6 +205,97 @@ def test_a_lost_call_may_count_as_failed_at_once(here: Path) -> None:
     assert counts(here) == {"called": 1}
 
 
+def lose(here: Path) -> None:
+    """Kill the guard and then the job it watches, once that runs: nobody sees how it ended."""
+    pid = here / "gate.pid"
+    while not (pid.exists() and pid.read_text().endswith("\n")):
+        pass
+    os.kill(int((here / ".understudy/subagent-local/guard.lock").read_text()), signal.SIGKILL)
+    os.killpg(int(pid.read_text()), signal.SIGKILL)
+    pid.unlink()
+
+
+def test_a_release_is_for_what_was_lost_before(here: Path) -> None:
+    write(here, GATED.replace('echo 1 >> "$GATE.second"', 'echo $$ > "$GATE.pid"'))
+    with begun(here) as first:
+        first.process.kill()
+        first.process.wait()
+        lose(here)
+    with Running("run", "workflow.yaml", "--release", "rerun", cwd=here) as second:
+        second.until("second", "the lost attempt 2 is run again")
+        second.until("second", "starts, attempt 3")
+        lose(here)
+        assert second.ended() == ExitCode.HELD, second.err()
+        assert "Held: nobody saw how attempt 3 of second" in second.err()
+    done = engine("run", "workflow.yaml", "--release", "fail", cwd=here)
+    assert done.returncode == ExitCode.FAILED, done.stderr
+
+
+async def test_an_order_whose_past_the_journal_has_trimmed_goes_on_too(here: Path) -> None:
+    with begun(here, "--id", "old") as first:
+        first.process.kill()
+    journal = str(here / ".understudy/controller/journal.db")
+    async with Engine(here / ".understudy", snapshot_every_records=3) as busy:
+        while stat(journal).first < 10:
+            order = await busy.add_order(workflow_from_text(HELLO, standard_language()))
+            await order.result()
+    (here / "gate").touch()
+    done = await asyncio.to_thread(engine, "run", "workflow.yaml", "--output", "json", cwd=here)
+    assert done.returncode == ExitCode.FINISHED, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["order"], found["state"]) == ("old", "finished")
+    assert [step["label"] for step in found["steps"]] == ["second", "third"], "what came before is not known any more"
+    assert counts(here) == {"first": 1, "second": 1, "third": 1}
+
+
+class Hesitant(Session):
+    """A session that looks around before each event it hears: it must not judge by what it has not heard yet."""
+
+    async def _read(self, stream: EventStream) -> None:
+        async for happening in stream:
+            await self._news.put(None)
+            while not self._news.empty():
+                await asyncio.sleep(0)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            await self._news.put(happening)
+
+
+async def test_a_resumed_order_is_not_taken_for_a_suspended_one(here: Path) -> None:
+    workflow = workflow_from_text(GATED, standard_language())
+    async with Engine(here / "state") as before:
+        order = await before.add_order(workflow, {"gate": str(here / "gate")}, order_id="old")
+        await order.suspend()
+        (here / "gate").touch()
+        async for happening in before.events(START):
+            if isinstance(happening.event, OrderSuspended):
+                break
+    face = Face()
+    with Logging(debug=False) as log:
+        request = Request(here / "workflow.yaml", here / "state")
+        ending = await Hesitant(request, workflow, {}, face, SilentScreen(face), log).run()
+    assert ending.code is ExitCode.FINISHED
+
+
+async def test_ctrl_c_before_an_order_began_runs_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Engine.deploy
+
+    async def deploy(self: Engine, workflow: Workflow) -> WorkflowId:
+        os.kill(os.getpid(), signal.SIGINT)
+        return await original(self, workflow)
+
+    monkeypatch.setattr(Engine, "deploy", deploy)
+    workflow = workflow_from_text(GATED, standard_language())
+    request = Request(here / "workflow.yaml", here / "state")
+    face = Face()
+    with Logging(debug=False) as log:
+        session = Session(request, workflow, {"gate": str(here / "gate")}, face, SilentScreen(face), log)
+        with pytest.raises(Ended) as ended:
+            await session.run()
+    assert ended.value.code is ExitCode.INTERRUPTED
+    assert counts(here) == {}
+
+
 def test_an_order_goes_on_with_the_version_it_began_with(here: Path) -> None:
     with begun(here) as first:
         first.process.kill()
@@ -293,6 +398,40 @@ def test_a_read_only_state_directory_is_a_sentence(here: Path) -> None:
     folder.mkdir(mode=0o500)
     done = engine("run", "workflow.yaml", "-p", gate(here), "--state", folder, cwd=here)
     assert done.returncode == ExitCode.STATE
+    assert done.stderr.count("\n") == 1
+
+
+def mounted(here: Path, mount: str, command: str) -> "subprocess.CompletedProcess[str]":
+    """Run a shell command in mounts of its own, with something small on `here/disk`."""
+    (here / "disk").mkdir()
+    script = f"mount {mount} none disk && {command}"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        cwd=here,
+        env={**environment(), "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"no mounts of our own here: {done.stderr.strip()}")
+    return done
+
+
+def test_a_full_disk_is_a_sentence(here: Path) -> None:
+    write(here, "name: full\nsteps:\n  - retry: 1000\n    steps:\n      - fail: again and again\n", "full.yaml")
+    done = mounted(here, "-t tmpfs -o size=300k", '"$PYTHON" -m engine run full.yaml --state disk/state')
+    assert done.returncode == ExitCode.STATE, done.stderr
+    assert "is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_read_only_file_system_is_a_sentence(here: Path) -> None:
+    command = '"$PYTHON" -m engine run workflow.yaml -p gate=x --state disk/state'
+    done = mounted(here, "-t tmpfs", f"mkdir disk/state && mount -o remount,ro disk && {command}")
+    assert done.returncode == ExitCode.STATE, done.stderr
+    assert "read-only" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

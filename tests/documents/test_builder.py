@@ -247,6 +247,17 @@ def test_what_can_not_be_imported_is_carried_beside_the_workflow(kind: str) -> N
     assert callables_of(read) == {}
 
 
+def test_a_function_of_the_running_program_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program is `__main__` after a restart, so its name alone would find something else, or nothing."""
+
+    def load() -> int:
+        return 1
+
+    load.__module__, load.__qualname__ = "__main__", "load"
+    monkeypatch.setattr(sys.modules["__main__"], "load", load, raising=False)
+    assert callables_of(Workflow("w", job("a", python=load))) == {"__main__:load#a": load}
+
+
 def test_the_name_of_a_local_callable_is_the_same_in_the_next_process() -> None:
     assert list(callables_of(Workflow("w", job("a", python=local_callables()["lambda"])))) == [
         f"{__name__}:local_callables.<locals>.<lambda>#a"

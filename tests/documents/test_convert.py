@@ -345,7 +345,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10_000), st.randoms(use_true_random=False), st.lists(JUNK, min_size=1, max_size=3))
 def test_a_spoiled_document_is_a_workflow_or_a_document_error(seed: int, draw: random.Random, junk: list[Any]) -> None:
     document = workflow_document(random_workflow(random.Random(seed), WILD_OPTIONS), LANGUAGE)

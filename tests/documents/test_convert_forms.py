@@ -220,6 +220,15 @@ def test_a_keyword_may_be_a_field_of_another_instruction() -> None:
     assert workflow.steps == (Watched("b", NapJob(), Template("a")), Fail(Template("a")))
 
 
+def test_a_default_is_the_same_value_of_the_same_type() -> None:
+    fields = Shapes(LANGUAGE).step("paint").fields
+    assert fields["any_number"].is_default(0)
+    assert not fields["any_number"].is_default(0.0)
+    assert not fields["any_number"].is_default(False)
+    assert fields["notes"].is_default({})
+    assert not fields["paint"].is_default("")
+
+
 # --- mistakes of whoever writes a class ---------------------------------------------------------------------------
 
 

@@ -72,6 +72,12 @@ def test_a_number_that_is_not_written_as_it_is_read_is_refused(written: str, rea
     assert refusal(f"environment: {{A: &x {written}}}") == expected
 
 
+def test_a_text_that_does_not_fit_the_tree_is_not_believed() -> None:
+    node = load_text("name: w\nsteps: [{fail: 2015}]")
+    workflow = workflow_from_node(node, LANGUAGE, file="w.yaml", text="name: w\nsteps: [{fail: 0007}]")
+    assert workflow == workflow_from_text("name: w\nsteps: [{fail: 2015}]", LANGUAGE)
+
+
 def test_without_the_text_a_number_is_taken_as_it_was_read() -> None:
     node = load_text("name: w\nsteps: [{fail: 010}]")
     workflow = workflow_from_node(node, LANGUAGE, file="w.yaml")

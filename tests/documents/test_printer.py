@@ -37,7 +37,7 @@ LANGUAGE = standard_language()
 SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=250, deadline=None, suppress_health_check=SLOW)
 @given(workflows(WILD_OPTIONS))
 def test_a_printed_workflow_is_read_back_as_the_same(workflow: Workflow) -> None:
     assert not workflow_faults(workflow)
@@ -48,7 +48,7 @@ def test_a_printed_workflow_is_read_back_as_the_same(workflow: Workflow) -> None
         assert LANGUAGE.encode(again) == LANGUAGE.encode(workflow), "the order of branches and names is kept too"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.lists(st.sampled_from(WILD)).map("".join),
@@ -91,6 +91,14 @@ def test_a_document_is_what_a_person_would_write() -> None:
         "    else:\n"
         "      - sleep: 1h\n"
     )
+
+
+def test_a_number_with_an_exponent_is_printed_as_the_template_it_is() -> None:
+    workflow = LANGUAGE.versioned(
+        Workflow("w", "", tuple(Sleep(Template(f"${{{one}}}")) for one in ("1e+20", "0.5", ".5")))
+    )
+    assert [step["sleep"] for step in workflow_document(workflow, LANGUAGE)["steps"]] == ["${1e+20}", 0.5, "${.5}"]
+    assert workflow_from_text(workflow_yaml(workflow, LANGUAGE), LANGUAGE) == workflow
 
 
 def test_a_version_is_printed_unless_it_is_the_contents_own() -> None:

@@ -31,9 +31,7 @@ async def seen(stream: EventStream, kind: type[E], order: str | None = None) -> 
     async with asyncio.timeout(WAIT_S_MAX):
         async for happening in stream:
             event = happening.event
-            if isinstance(event, kind) and (
-                order is None or (isinstance(event, OrderEvent) and event.order == order)
-            ):
+            if isinstance(event, kind) and (order is None or (isinstance(event, OrderEvent) and event.order == order)):
                 return event
     raise AssertionError(f"no {kind.__name__} came")
 

@@ -1,4 +1,4 @@
-"""The pages that are written by a program: docs/problems.md and docs/events.md, read from the source.
+"""The pages that are written by a program from the source: docs/problems.md, docs/events.md, docs/order-states.md.
 
 `make docs` writes them; a test compares what it would write with what is there.
 """
@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 
+from tests.house.order_states import order_states_page
 from tests.house.tree import House, PythonFile, our_house
 
 PROBLEM = "engine.base.problem.problem"
@@ -130,7 +131,11 @@ def events_page(house: House) -> str:
     return "".join(parts)
 
 
-PAGES = {"docs/problems.md": problems_page, "docs/events.md": events_page}
+PAGES = {
+    "docs/problems.md": problems_page,
+    "docs/events.md": events_page,
+    "docs/order-states.md": order_states_page,
+}
 
 
 def check_pages(house: House) -> Iterator[str]:

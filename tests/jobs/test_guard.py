@@ -48,13 +48,15 @@ async def test_a_job_inherits_nothing_from_the_guard(tmp_path: Path) -> None:
     mask = os.umask(0o027)
     try:
         async with watching(tmp_path) as watch:
-            text = "umask; ls /proc/$$/fd; grep -E 'Sig(Blk|Ign)' /proc/$$/status; cut -d' ' -f6 /proc/$$/stat; echo $$"
-            await watch.run(shell("a", text))
-            said = watch.out("a").decode().split()
-            assert said[0] == "0027"
-            assert said[1:4] == ["0", "1", "2"]
-            assert said[4:8] == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
-            assert said[8] == said[9], "it leads no session of its own"
+            await watch.run(
+                shell("shell", "umask; ls /proc/$$/fd; cut -d' ' -f6 /proc/$$/stat; echo $$"),
+                spec("signals", "grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"),
+            )
+            mask_said, *files, session, pid = watch.out("shell").decode().split()
+            assert mask_said == "0027"
+            assert files == ["0", "1", "2"]
+            assert session == pid, "it leads no session of its own"
+            assert watch.out("signals").decode().split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
     finally:
         os.umask(mask)
 

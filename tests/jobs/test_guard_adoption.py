@@ -32,7 +32,8 @@ async def main(state, gate):
     watch = Watch(host, await host.open())
     keys = [f"k{{number}}" for number in range({JOBS})]
     for number, key in enumerate(keys):
-        text = f"for i in 1 2 3; do echo before $i; done; read x < {{gate}}; for i in 1 2 3; do echo after $i; done; exit {{number}}"
+        count = "for i in 1 2 3; do echo"
+        text = f"{{count}} before $i; done; read x < {{gate}}; {{count}} after $i; done; exit {{number}}"
         host.start(shell(key, text))
     await watch.started(*keys)
     print("running", flush=True)
@@ -366,7 +367,7 @@ async def test_a_host_whose_guard_dies_too_often_ends(tmp_path: Path) -> None:
 
 async def test_a_state_directory_of_somebody_else_or_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(EngineClosed, match="can not begin: .*exists|can not begin: Not a directory"):
+    with pytest.raises(EngineClosed, match=r"can not begin: .*exists|can not begin: Not a directory"):
         await GuardHost(tmp_path / "file", WallClock()).open()
     if os.geteuid() == 0:
         (tmp_path / "foreign").mkdir()

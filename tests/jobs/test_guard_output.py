@@ -6,13 +6,15 @@ Tests: engine/jobs/guard.py
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.guarding import shell, spec, watching
+from engine.jobs.guard_launch import reap
+from tests.support.guarding import alive, gone, shell, spec, watching
 
 LIMIT = 100_000
 MARK = f"\n[cut here: more than {LIMIT} bytes]\n".encode()
@@ -144,3 +146,15 @@ async def test_a_start_is_refused_when_the_state_directory_is_gone(tmp_path: Pat
         assert report.kind == "refused"
         assert "it was removed" in report.sentence
     assert not state.exists()
+
+
+async def test_a_guard_whose_state_directory_is_gone_stays_with_its_jobs_and_no_longer(tmp_path: Path) -> None:
+    state = tmp_path / "s"
+    async with watching(state) as watch:
+        watch.host.start(spec("a", "sleep", "1000"))
+        [report] = await watch.started("a")
+        shutil.rmtree(state)
+    assert alive(watch.host.guard_pid)
+    os.kill(report.pid, signal.SIGKILL)
+    await gone(watch.host.guard_pid)
+    reap()

@@ -65,7 +65,8 @@ async def test_a_tree_that_ignores_term_is_gone_when_its_end_is_reported(tmp_pat
 
 async def test_children_have_their_delay_also_when_their_parent_ends_first(tmp_path: Path) -> None:
     text = f"""
-        (trap 'sleep 0.3; echo tidied > {tmp_path}/trace; exit 0' TERM; echo up > {tmp_path}/up; while :; do sleep 0.01; done) &
+        (trap 'sleep 0.3; echo tidied > {tmp_path}/trace; exit 0' TERM
+         echo up > {tmp_path}/up; while :; do sleep 0.01; done) &
         exec sleep 1000
     """
     async with watching(tmp_path / "s") as watch:

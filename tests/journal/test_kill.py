@@ -7,9 +7,13 @@ import random
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.journal.crashes import acked, assert_sound, command, environment
 
 KILLS = 20
+
+pytestmark = pytest.mark.slow
 
 
 async def test_what_was_acknowledged_survives_kill_9(ram_path: Path) -> None:

@@ -13,7 +13,9 @@ from tests.journal.power import Disk, trace
 from tests.journal.test_syscalls import why_not
 
 UPTO = 60
-SEEDS = 2  # different cuts at the same place
+SEEDS_SOAK = 10  # different cuts at the same place
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +25,14 @@ def needs_strace() -> None:
         pytest.skip(reason)
 
 
-async def cut_everywhere(folder: Path, synchronous: str) -> tuple[int, list[str]]:
+async def cut_everywhere(folder: Path, synchronous: str = "FULL", seeds: int = 1) -> tuple[int, list[str]]:
     """Cut the power behind each call; returns how often, and what was lost or looked damaged."""
     calls = trace(folder, UPTO, synchronous)
     disk, cuts, wrong = Disk(), 0, []
     for number, call in enumerate(calls):
         if not disk.see(call):
             continue
-        for seed in range(SEEDS):
+        for seed in range(seeds):
             cuts += 1
             left = folder / "left"
             left.mkdir()
@@ -48,11 +50,19 @@ async def cut_everywhere(folder: Path, synchronous: str) -> tuple[int, list[str]
 
 
 async def test_nothing_acknowledged_is_lost_by_a_power_cut(ram_path: Path) -> None:
-    cuts, wrong = await cut_everywhere(ram_path, "FULL")
-    assert cuts > 200
+    cuts, wrong = await cut_everywhere(ram_path)
+    assert cuts > 150
     assert not wrong, "\n".join(wrong)
 
 
 async def test_the_same_without_fsync_loses_records(ram_path: Path) -> None:
     _, wrong = await cut_everywhere(ram_path, "OFF")
     assert any("was acknowledged, the journal ends at" in one for one in wrong)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_000)
+async def test_many_ways_to_lose_the_page_cache(ram_path: Path) -> None:
+    cuts, wrong = await cut_everywhere(ram_path, seeds=SEEDS_SOAK)
+    assert cuts > 1_500
+    assert not wrong, "\n".join(wrong)

@@ -10,6 +10,7 @@ import pytest
 
 from engine.journal.faults import DamagedRecord
 from engine.journal.snapshots import (
+    NICENESS,
     ProcessSnapshotMaker,
     SnapshotFailed,
     make_snapshot_file,
@@ -94,19 +95,20 @@ async def test_a_snapshot_that_takes_too_long_is_given_up(path: str, monkeypatch
         await maker(path, monkeypatch, "hang", time_ms_max=50).make(1)
 
 
-async def test_a_cancelled_snapshot_leaves_no_process(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_of_low_priority_that_cancelling_ends(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     one = maker(path, monkeypatch, "hang")
-    started = asyncio.Event()
+    started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     spawn = asyncio.create_subprocess_exec
 
     async def noticing(*arguments: str, **options: int) -> asyncio.subprocess.Process:
         process = await spawn(*arguments, **options)  # type: ignore[arg-type]
-        started.set()
+        started.set_result(process.pid)
         return process
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", noticing)
     making = asyncio.ensure_future(one.make(1))
-    await started.wait()
+    pid = await started
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, 19)
     making.cancel()
     with pytest.raises(asyncio.CancelledError):
         await making  # the leak check sees whether the process is gone

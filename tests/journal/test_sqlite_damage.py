@@ -108,6 +108,21 @@ async def test_a_flip_in_a_record_is_named_by_its_number(sound: str, number: int
     assert files(damaged) == before
 
 
+async def test_a_flip_in_a_cell_or_the_snapshot_is_named(sound: str) -> None:
+    for content, words in (
+        (b"constant", "the cell 'b' does not match"),
+        (b"state of 60 ", "its snapshot does not match"),
+    ):
+        damaged = copy(sound, "damaged.db")
+        for match in re.finditer(content, read(damaged)):
+            flip(damaged, match.start() + 3)
+        before = files(damaged)
+        with pytest.raises(StoreFault, match=words):
+            await content_of(damaged)
+        assert files(damaged) == before
+        assert words in (verify(damaged).fault or "")
+
+
 async def test_a_flip_anywhere_is_found_or_harmless(sound: str) -> None:
     expected = await content_of(sound)
     draw = random.Random(20_240_229)

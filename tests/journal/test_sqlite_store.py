@@ -264,6 +264,16 @@ async def test_the_write_ahead_log_stays_bounded(path: str, monkeypatch: pytest.
     assert verify(path).records_checked == 2_000
 
 
+async def test_only_we_decide_when_to_checkpoint(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHECKPOINT_BYTES", 64 << 20)
+    store = await open_sqlite_store(path)
+    for first in range(1, 61, 10):
+        await store.append(entries(first, 10, size=100_000))
+    assert os.path.getsize(path + "-wal") > 6_000_000  # by itself SQLite would have begun anew at 4 MiB
+    assert os.path.getsize(path) < 100_000
+    await store.close()
+
+
 async def test_a_foreign_reader_lets_the_log_grow_but_stops_nobody(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHECKPOINT_BYTES", 50_000)
     monkeypatch.setattr(module, "WAL_BYTES_MAX", 200_000)
@@ -378,6 +388,21 @@ async def test_two_incarnations_one_after_the_other(path: str) -> None:
     for store in stores:
         with pytest.raises(StoreFault, match="closed"):
             await store.append(entries(6, 1))
+
+
+async def test_a_log_cut_below_its_last_checkpoint_is_not_taken_for_damaged(path: str, tmp_path: Path) -> None:
+    store = await open_sqlite_store(path)
+    await store.append(entries(1, 10))
+    await store.close()
+    store = await open_sqlite_store(path)
+    await store.truncate_after(5)
+    killed = str(tmp_path / "killed.db")
+    for suffix in ("", "-wal"):
+        Path(killed + suffix).write_bytes(read(path + suffix))
+    await store.close()
+    again = await open_sqlite_store(killed)
+    assert again.tip.index == 5
+    await again.close()
 
 
 async def test_what_the_last_incarnation_left_in_the_log_is_written_again_first(path: str, tmp_path: Path) -> None:

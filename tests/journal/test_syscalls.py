@@ -17,6 +17,8 @@ CALLS = ("pwrite64", "fdatasync", "fsync", "ftruncate", "unlink", "openat")
 UPTO = 60  # records: two snapshots, two trims, several checkpoints
 SAMPLE = 4  # places of each call and each way to fail, in CI
 
+pytestmark = pytest.mark.slow
+
 
 @cache
 def why_not() -> str | None:

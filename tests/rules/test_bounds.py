@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from engine.base.clock import SPAN_MS_MAX
+from engine.base.ids import SubagentId
 from engine.base.limits import VARIABLES_BYTES_MAX
 from engine.jobs.shell import ShellJob
 from engine.model import query as q
+from engine.model.command import ReportEnded
 from engine.model.expression import Expression, Template
 from engine.model.fields import Size, Span
 from engine.model.instruction import Instruction
@@ -19,6 +21,7 @@ from engine.model.order import OrderState
 from engine.model.outcome import SUCCEEDED, Outcome, OutcomeKind, failed
 from engine.model.workflow import Parameter, ParameterType, Workflow
 from engine.rules import branches
+from engine.rules.agent import SubagentReported
 from engine.rules.check import workflow_faults
 from engine.rules.commands.add_order import AddOrder
 from engine.rules.commands.add_orders import AddOrders
@@ -219,3 +222,46 @@ def test_branches_with_large_variables_are_few(monkeypatch: pytest.MonkeyPatch) 
         assert cluster.order(f"small-{name}").state is OrderState.FINISHED
         assert cluster.order(f"large-{name}").state is OrderState.FAILED
         assert "10000 is the most" in str(cluster.order(f"large-{name}").outcome)
+
+
+def test_the_event_of_a_fork_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(branches, "FORK_EVENT_BYTES_MAX", 1_000)
+    cluster = PureCluster()
+    cluster.deploy(ForkList(Expression("items"), "n", (Sleep(Template("1s")),)), items=Parameter(ParameterType.LIST))
+    cluster.add("few", items=["x" * 100] * 5)
+    cluster.add("long", items=["x" * 300] * 5)
+    cluster.add("many", items=[1] * 200)
+    assert cluster.order("few").state is OrderState.FORKED
+    for order in ("long", "many"):
+        assert cluster.order(order).state is OrderState.FAILED
+        assert "1000 is the most" in str(cluster.order(order).outcome)
+
+
+def test_a_page_is_bounded_in_bytes() -> None:
+    cluster = PureCluster(script=lambda _: None)
+    cluster.deploy(job(), text=Parameter(ParameterType.STRING))
+    for number in range(12):
+        cluster.add(f"o{number}", text=LARGE)
+    seen: list[str] = []
+    after = None
+    while True:
+        page = ask(cluster, q.ListOrders(after=after))
+        assert len(cluster.language.encode(page)) <= 5 << 20
+        seen += [view.order.id for view in page.orders]
+        if not page.more:
+            break
+        after = page.orders[-1].order.id
+    assert seen == [f"o{number}" for number in range(12)]
+
+
+def test_only_the_subagent_that_has_the_attempt_can_end_it() -> None:
+    cluster = PureCluster(script=lambda _: None, subagents={"s1": "local", "s2": "local"})
+    cluster.deploy(job())
+    cluster.add()
+    start = cluster.running("o")
+    report = ReportEnded(start.order, start.added, start.attempt, 5, SUCCEEDED, 0, {})
+    cluster.agents["local"].command(SubagentReported(SubagentId("s2"), (report,)), 5)
+    assert cluster.agent_state().orders["o"].state is OrderState.PROCESSING  # type: ignore[index]
+    cluster.agents["local"].command(SubagentReported(SubagentId("s1"), (report,)), 5)
+    cluster.run()
+    assert cluster.order().state is OrderState.FINISHED

@@ -1,4 +1,7 @@
-"""Who gets a place and who stands in line. Tests: engine/rules/director.py, engine/rules/agent_state.py"""
+"""Who gets a place and who stands in line.
+
+Tests: engine/rules/director.py, engine/rules/agent_state.py
+"""
 
 import pytest
 

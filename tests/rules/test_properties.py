@@ -1,6 +1,7 @@
 """Any workflow, any messages lost or late, any restart: nothing runs twice, nobody is forgotten, everything ends.
 
-Tests: engine/rules/agent.py, engine/rules/controller.py, engine/rules/controller_state.py, engine/rules/order.py
+Tests: engine/rules/agent.py, engine/rules/controller.py, engine/rules/controller_state.py
+Tests: engine/rules/order.py, engine/rules/state.py
 """
 
 from typing import Any
@@ -8,7 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from engine.base.ids import AgentId, BundleId, SubagentId
 from engine.model.item import BundleItem
@@ -39,7 +47,14 @@ agents = st.sampled_from(("local", "berlin"))
 subagents = st.sampled_from(tuple(SUBAGENTS))
 counts = st.sampled_from((1, 1, 2, None))
 outcomes = st.sampled_from(
-    (SUCCEEDED, SUCCEEDED, failed("no", 1), unknown("lost"), Outcome(OutcomeKind.TIMED_OUT), Outcome(OutcomeKind.KILLED, -9))
+    (
+        SUCCEEDED,
+        SUCCEEDED,
+        failed("no", 1),
+        unknown("lost"),
+        Outcome(OutcomeKind.TIMED_OUT),
+        Outcome(OutcomeKind.KILLED, -9),
+    )
 )
 
 
@@ -78,7 +93,11 @@ class Life(RuleBasedStateMachine):
         assert self.cluster.decide(order) is None
         assert self.cluster.decide(AddOrders((order,))) is None, "sending twice is harmless"
 
-    @rule(choice=st.integers(0), make=st.sampled_from((SuspendOrder, ResumeOrder, CancelOrder, DeleteOrder)), root=st.booleans())
+    @rule(
+        choice=st.integers(0),
+        make=st.sampled_from((SuspendOrder, ResumeOrder, CancelOrder, DeleteOrder)),
+        root=st.booleans(),
+    )
     def operate(self, choice: int, make: Any, *, root: bool) -> None:
         known = [one.id for one in self.cluster.controller_state.orders.values() if one.parent is None or not root]
         if known:
@@ -224,9 +243,10 @@ class Life(RuleBasedStateMachine):
         for order in list(cluster.controller_state.orders.values()):
             if order.is_held:
                 cluster.command(ReleaseAttempt(order.id, OnLost.RERUN))
+            elif order.state is OrderState.SUSPENDED and cluster.command(ResumeOrder(order.id)) is None:
+                continue
             elif order.state is OrderState.SUSPENDED or (order.state is OrderState.FAILED and order.parent is not None):
-                if cluster.command(ResumeOrder(order.id)) is not None or order.state is OrderState.FAILED:
-                    cluster.command(CancelOrder(order.id.partition("|")[0]))
+                cluster.command(CancelOrder(order.id.partition("|")[0]))
         cluster.pass_time(cluster.now_ms + 5_000)
         quiet(cluster)
         return True

@@ -47,11 +47,11 @@ def test_what_a_turn_left_over_is_done_after_a_restart() -> None:
     cluster.controller.lazy = cluster.agents["local"].lazy = True
     assert cluster.decide(AddOrders(tuple(AddOrder(f"o{number}", "w") for number in range(5)))) is None
     assert cluster.controller.left, "there must be something left over"
-    cluster.restart_controller()
-    cluster.restart_agent("local")
     cluster.controller.lazy = False
-    restart_all(cluster)
-    assert cluster.agents["local"].left
+    cluster.restart_controller()
+    cluster.couple("local")
+    cluster.deliver_down("local")
+    assert cluster.agents["local"].left, "there must be something left over"
     cluster.agents["local"].lazy = False
     restart_all(cluster)
     cluster.pass_time(60_000)

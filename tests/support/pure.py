@@ -1,6 +1,7 @@
 """A whole cluster without a loop: machines and turns, messages carried by hand, scripted subagents. For rule tests.
 
 * Links obey the coupling law: catch up, then the owed commands, then the new ones; a cut loses what is under way.
+* An acknowledgement does not overtake a command: else an attempt could be forgotten before its repeated start arrives.
 * Every node can be restarted from its records, every subagent can lose its callables.
 * It watches what must hold always: no attempt begins twice, and no two of one order run at once.
 """
@@ -233,8 +234,7 @@ class PureCluster:
         self.cut(agent)
         for sub in self.subagents.values():
             if sub.agent == agent:
-                sub.coupled = False
-                sub.down.clear()
+                sub.cut()
         node = self.agents[agent]
         self.alarms = [alarm for alarm in self.alarms if alarm[2] is not node]
         node.restart(self.now_ms)
@@ -290,7 +290,7 @@ class PureCluster:
         sub = self.subagents[subagent]
         node = self.agents[sub.agent]
         self.cut_subagent(subagent)
-        self.deliver_reports(subagent, to_uncoupled=True)
+        self._report(sub)
         node.command(SubagentUp(SubagentId(subagent), sub.incarnation), self.now_ms)
         self.perform(node)
         sub.coupled = True
@@ -300,9 +300,9 @@ class PureCluster:
     def cut_subagent(self, subagent: str) -> None:
         """Lose the link to a subagent and what is under way on it."""
         sub = self.subagents[subagent]
-        sub.down.clear()
-        if sub.coupled:
-            sub.coupled = False
+        was_coupled = sub.coupled
+        sub.cut()
+        if was_coupled:
             self.agents[sub.agent].command(SubagentDown(SubagentId(subagent), "the link was cut"), self.now_ms)
 
     def restart_subagent(self, subagent: str) -> None:
@@ -315,7 +315,11 @@ class PureCluster:
         sub = self.subagents[subagent]
         moved = bool(sub.down)
         for _ in range(len(sub.down) if count is None else min(count, len(sub.down))):
-            command = self.language.decode_to_subagent(sub.down.popleft())
+            message = sub.down.popleft()
+            if isinstance(message, int):
+                sub.acknowledged(message)
+                continue
+            command = self.language.decode_to_subagent(message)
             if isinstance(command, c.KillAttempt):
                 self.killed.append(command.key)
                 if self.obedient and command.key in sub.running:
@@ -330,13 +334,18 @@ class PureCluster:
                 self.started.append(start)
         return moved
 
-    def deliver_reports(self, subagent: str, *, acknowledge: bool = True, to_uncoupled: bool = False) -> bool:
+    def deliver_reports(self, subagent: str, *, acknowledge: bool = True) -> bool:
         """Deliver what a subagent has to report; without the acknowledgement it will report it again."""
         sub = self.subagents[subagent]
-        if not sub.outbox or not (sub.coupled or to_uncoupled):
+        return sub.coupled and self._report(sub, acknowledge=acknowledge)
+
+    def _report(self, sub: PureSubagent, *, acknowledge: bool = True) -> bool:
+        if len(sub.outbox) == sub.sent:
             return False
-        reports = _decode_reports(self.language.encode(sub.outbox))
-        self.agents[sub.agent].command(SubagentReported(SubagentId(subagent), reports), self.now_ms)
+        reports = _decode_reports(self.language.encode(sub.outbox[sub.sent :]))
+        sub.sent = len(sub.outbox)
+        self.agents[sub.agent].command(SubagentReported(SubagentId(sub.name), reports), self.now_ms)
         if acknowledge:
-            sub.acknowledged()
+            sub.down.append(sub.sent - sub.promised)
+            sub.promised = sub.sent
         return True

@@ -97,10 +97,12 @@ class PureSubagent:
         self.script = script
         self.incarnation = 1
         self.coupled = False
-        self.down: deque[bytes] = deque()  # commands under way to it
+        self.down: deque[bytes | int] = deque()  # under way to it: commands, and how many reports are acknowledged
         self.begun: dict[str, Start] = {}  # until the end is acknowledged
         self.running: dict[str, Start] = {}
         self.outbox: list[c.AnyReport] = []
+        self.sent = 0  # of the outbox, in the present session
+        self.promised = 0  # of these, acknowledged, or about to be
 
     def begin(self, start: Start, now_ms: int) -> bool:
         """Begin an attempt; tell whether it is the first time."""
@@ -123,17 +125,24 @@ class PureSubagent:
         start = self.running.pop(key)
         self.outbox.append(c.ReportEnded(start.order, start.added, start.attempt, now_ms, outcome, 0, results or {}))
 
-    def acknowledged(self) -> None:
-        """Forget what was reported."""
-        ended = {(one.order, one.added, one.attempt) for one in self.outbox if isinstance(one, c.ReportEnded)}
+    def acknowledged(self, count: int) -> None:
+        """Forget the oldest reports, and the attempts whose end was among them."""
+        ended = {(one.order, one.added, one.attempt) for one in self.outbox[:count] if isinstance(one, c.ReportEnded)}
         self.begun = {key: one for key, one in self.begun.items() if (one.order, one.added, one.attempt) not in ended}
-        self.outbox.clear()
+        del self.outbox[:count]
+        self.sent -= count
+        self.promised -= count
+
+    def cut(self) -> None:
+        """Lose the link: what was not acknowledged will be told again."""
+        self.coupled = False
+        self.down.clear()
+        self.sent = self.promised = 0
 
     def restart(self) -> None:
         """End and begin anew: callables are gone and so are their reports, processes and theirs are not."""
         self.incarnation += 1
-        self.coupled = False
-        self.down.clear()
+        self.cut()
         lost = {key for key, start in self.begun.items() if not isinstance(start.job, ProcessJob)}
         gone = {(one.order, one.added, one.attempt) for key, one in self.begun.items() if key in lost}
         self.outbox = [one for one in self.outbox if (one.order, one.added, one.attempt) not in gone]

@@ -20,6 +20,7 @@ controller took over is one line there. `UNDERSTUDY_REWRITE=1` writes what is ca
 """
 
 import json
+import re
 import shlex
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -340,32 +341,22 @@ class Transcript:
         for name, entry in self.cluster.controller_state.agents.items():
             state = self.cluster.agent_state(name)
             owed = ", ".join(entry.owed) or "nothing"
-            yield f"{name}: orders {' '.join(state.orders) or 'none'}; owed {owed}; in line {' '.join(state.lines) or 'none'}"
+            orders, lines = " ".join(state.orders) or "none", " ".join(state.lines) or "none"
+            yield f"{name}: orders {orders}; owed {owed}; in line {lines}"
 
 
 def play(text: str) -> tuple[str, Transcript]:
     """Run a file's commands; return the file as it should be, and what ran it."""
     transcript = Transcript()
     written: list[str] = []
-    paragraph: list[str] = []
-    lines = deque(text.splitlines())
-    while lines:
-        line = lines.popleft()
-        if line != SEPARATOR:
-            paragraph.append(line)
-            continue
-        remarks = [one for one in paragraph if one.startswith("#") or not one.strip()]
-        command = [one for one in paragraph if one not in remarks]
-        written += [one for one in paragraph if one.startswith("#")]
-        if remarks and remarks[-1] == "" and written and written[-1].startswith("#"):
-            written.append("")
-        caused = transcript.run("\n".join(command))
-        written += [*command, SEPARATOR, *caused, ""]
-        paragraph = []
-        while lines and lines[0].strip():
-            lines.popleft()
-    assert not any(one.strip() and not one.startswith("#") for one in paragraph), f"no {SEPARATOR} below: {paragraph}"
-    return "\n".join(written).rstrip("\n") + "\n", transcript
+    for paragraph in re.split(r"\n\s*\n", text.strip("\n")):
+        above, separator, _ = f"{paragraph}\n".partition(f"\n{SEPARATOR}\n")
+        remarks = [line for line in above.splitlines() if line.startswith("#")]
+        command = [line for line in above.splitlines() if not line.startswith("#")]
+        assert bool(command) == bool(separator), f"a command stands above {SEPARATOR}: {paragraph}"
+        caused = [SEPARATOR, *transcript.run("\n".join(command))] if command else []
+        written.append("\n".join([*remarks, *command, *caused]))
+    return "\n\n".join(written) + "\n", transcript
 
 
 # --- text forms

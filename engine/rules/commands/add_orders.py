@@ -4,10 +4,10 @@ from typing import ClassVar
 
 import msgspec
 
-from engine.base.limits import ORDERS_PER_BULK_MAX
+from engine.base.limits import ORDERS_MAX, ORDERS_PER_BULK_MAX
 from engine.base.problem import Problem, problem
 from engine.model.event import Event
-from engine.rules.commands.add_order import AddOrder, OrderExists
+from engine.rules.commands.add_order import AddOrder, OrderExists, TooManyOrders
 from engine.rules.controller_state import ControllerState
 from engine.rules.operator_command import OperatorCommand
 
@@ -26,18 +26,20 @@ class AddOrders(msgspec.Struct, OperatorCommand, frozen=True, array_like=True, t
     def decide(self, state: ControllerState, now_ms: int) -> list[Event] | Problem:
         if len(self.orders) > ORDERS_PER_BULK_MAX:
             return BulkTooLarge(count=len(self.orders), count_max=ORDERS_PER_BULK_MAX)
-        found: list[Event] = []
-        seen: dict[str, str] = {}
-        added: dict[str, None] = {}
+        found: dict[str, list[Event]] = {}
+        workflows: dict[str, str] = {}
+        count = len(state.orders)
         for order in self.orders:
-            if seen.setdefault(order.order, order.workflow) != order.workflow:
-                decision: list[Event] | Problem = OrderExists(order=order.order, workflow=seen[order.order])
-            elif order.order in added:
+            workflow = workflows.setdefault(order.order, order.workflow)
+            if order.order in found and workflow == order.workflow:
                 continue
-            else:
-                decision = order.decide(state, now_ms)
+            decision = order.decide(state, now_ms)
+            if workflow != order.workflow:
+                decision = OrderExists(order=order.order, workflow=workflow)
+            elif decision and count >= ORDERS_MAX:
+                decision = TooManyOrders(count=count)
             if isinstance(decision, Problem):
                 return BulkRefused(order=order.order, sentence=decision.sentence)
-            added[order.order] = None
-            found.extend(decision)
-        return found
+            found[order.order] = decision
+            count += len(decision)
+        return [event for events in found.values() for event in events]

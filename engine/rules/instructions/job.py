@@ -1,6 +1,7 @@
 """job: run a job on a subagent of an agent. Floor 3."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import ClassVar
 
 import msgspec
@@ -15,10 +16,12 @@ from engine.model.fields import Size, Span
 from engine.model.job import Job, OnLost, Start
 from engine.model.obstacle import Obstacle
 from engine.model.order import Order, OrderState
-from engine.model.workflow import Workflow
+from engine.model.workflow import Workflow, WorkflowId
 from engine.rules.flow import expect, fault
 from engine.rules.state import View
 from engine.rules.statement import Statement
+
+LIMIT_KEYS_KEPT_MAX = 4_096
 
 
 class Execute(
@@ -83,6 +86,8 @@ class Execute(
         """Say why the next attempt can not be started, so that it is known before it is assigned."""
         if order.attempt >= ATTEMPTS_MAX:
             return f"the order has used all its {ATTEMPTS_MAX} attempts"
+        if not self.environment and self.directory is None and not self.run.templates():
+            return None
         try:
             self.evaluate(view, msgspec.structs.replace(order, attempt=order.attempt + 1))
         except EvaluationError as error:
@@ -126,4 +131,9 @@ class Execute(
 
 def limit_key(order: Order, step: Execute) -> str:
     """Return the name under which the parallel attempts of a job are counted: over all versions of its workflow."""
-    return f"{order.workflow.partition('@')[0]}/{step.job}"
+    return _limit_key(order.workflow, step.job)
+
+
+@lru_cache(maxsize=LIMIT_KEYS_KEPT_MAX)
+def _limit_key(workflow: WorkflowId, job: str) -> str:
+    return f"{workflow.partition('@')[0]}/{job}"
