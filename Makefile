@@ -69,7 +69,7 @@ soak: ready-dev ## the long tests: hours of kill -9
 
 story: ready-run ## everything one order caused: ORDER=… STATE=…
 	@test -n "$(ORDER)" || { echo "say which order: make story ORDER=… STATE=…"; exit 2; }
-	$(python) -m engine journal dump --state $(STATE) --order $(ORDER) $(ARGS)
+	$(python) -m engine journal dump $(STATE) --order $(ORDER) $(ARGS)
 
 graph: ready-dev ## the floors, drawn from the real imports (ARGS=--mermaid)
 	@$(python) -m tests.house.graph $(ARGS)

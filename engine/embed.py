@@ -163,7 +163,7 @@ class Engine:
         if self._place is not None:
             raise StoreFault(f"The engine on {self.state} is open already.")
         self._place = RealPlace(self.state)
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None  # why a node was given up; None while all is well
         try:
             await self._boot(self._place)
         except BaseException:
@@ -172,16 +172,16 @@ class Engine:
 
     async def _boot(self, place: RealPlace) -> None:
         every = self._snapshot_every_records
-        await self._supervise(
-            "controller", place, partial(boot_controller, url="memory://controller", snapshot_every_records=every)
-        )
+        # From below: whoever dials finds somebody who listens already.
         for name in self._agents:
             subagent = partial(boot_subagent, url=f"memory://{_subagent_of(name)}", callables=self._callables)
             await self._supervise(_subagent_of(name), place, subagent)
             agent_boot = partial(boot_agent, url=f"memory://agent-{name}", snapshot_every_records=every)
             await self._supervise(name, place, agent_boot, f"agent-{name}")
-        if self._failure is not None:
-            raise EngineClosed(str(self._failure)) from self._failure
+        controller_boot = partial(boot_controller, url="memory://controller", snapshot_every_records=every)
+        await self._supervise("controller", place, controller_boot)
+        if self.failure is not None:
+            raise EngineClosed(str(self.failure)) from self.failure
         self._client = Client(place.world("client"), ("memory://controller",), CLUSTER, self._language)
         await self.client.open()
         for name in self._agents:
@@ -205,7 +205,7 @@ class Engine:
         await supervisor.start()
 
     def _given_up(self, error: BaseException) -> None:
-        self._failure = self._failure or error
+        self.failure = self.failure or error
         if self._client is not None:
             self._client.end(str(error))
 

@@ -265,8 +265,7 @@ class Guard:
 
     def reap(self, now: int) -> None:
         """Bury the dead and end their attempts, or kill what they left behind."""
-        touched = [job for job in self.dying if job.gone and not job.adopted]
-        buried = False
+        touched, buried = [job for job in self.dying if job.gone and not job.adopted], False
         with contextlib.suppress(ChildProcessError):
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 job, buried = self.mains.pop(found.si_pid, None), True

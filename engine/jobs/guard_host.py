@@ -28,6 +28,7 @@ from engine.ports import Clock, ProcessReport, ProcessSpec
 LINE_BYTES_MAX = 4 << 20  # one request; a larger one is refused here
 UNANSWERED_MAX = 20_000  # requests the guard has not taken; a start beyond it is refused
 UNANSWERED_BYTES_MAX = 64 << 20
+KEYS_PER_REQUEST = 1_000
 PATH_LENGTH_MAX = 1_000  # of keys and folders
 REPORTS_PER_CALL_MAX = 1_000
 WELCOME_S_MAX = 30.0  # a guard that is there and says nothing for so long is stuck
@@ -125,8 +126,8 @@ class GuardHost:
     def forget(self, keys: Sequence[str]) -> None:
         for key in keys:
             self._known.pop(key, None)
-        if keys:
-            self._submit(_encode(["forget", list(keys)]))
+        for place in range(0, len(keys), KEYS_PER_REQUEST):
+            self._submit(_encode(["forget", list(keys[place : place + KEYS_PER_REQUEST])]))
 
     async def reports(self) -> list[ProcessReport]:
         while not self._reports:
@@ -270,7 +271,7 @@ class GuardHost:
             await asyncio.sleep(RETRY_S)
             return
         pid, faults = begun
-        self._begun.append(pid)
+        self._begun = [*self._begun[-RESTARTS_MAX:], pid]
         self._launches.append(now_ms)
         for fault in faults:
             log.error("guard's record file was damaged", state=self._state, fault=fault)
@@ -312,6 +313,7 @@ class GuardHost:
             self._scope.start(self._revive(), "revive")
 
     async def _revive(self) -> None:
+        log.warning("the guard is gone, another one begins", state=self._state, guard=self.guard_pid)
         reap()
         try:
             await self._attach()
@@ -397,7 +399,11 @@ class _Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *lines, self._input = (self._input + data).split(b"\n")
         for line in lines:
-            frame = _decode(line)
+            try:
+                frame = _decode(line)
+            except msgspec.MsgspecError as error:
+                frame = _Frame(bye=f"the guard said what this program does not understand: {error}")
+                self.transport.abort()
             self.parted = self.parted or frame.bye
             if frame.fault:
                 log.error("guard refused a request", fault=frame.fault)

@@ -1,5 +1,8 @@
 """Results: what a process leaves in its result file, `name=value` lines or one JSON object. Floor 4."""
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 
 from engine.base.codec import Value, value_fault
@@ -31,9 +34,12 @@ def parse_results(raw: bytes) -> dict[str, Value]:
     return results
 
 
+_decode: Callable[[bytes], dict[str, Value]] = msgspec.json.Decoder(dict[str, Any]).decode
+
+
 def _json(raw: bytes) -> dict[str, Value]:
     try:
-        return msgspec.json.decode(raw, type=dict[str, object])  # type: ignore[return-value]
+        return _decode(raw)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ResultFault(f"the result file is not a JSON object: {error}") from error
 

@@ -176,6 +176,7 @@ def _forked(state: NodeState, order: Order, event: events.OrderForked) -> None:
             created_ms=event.at_ms,
             changed_ms=event.at_ms,
         )
+        drop(state, child.id)  # an agent may still keep, detached, a branch of an earlier order of this id
         state.orders[child.id] = child
         state.restated(child, None)
         if child.agent is not None:
@@ -237,10 +238,12 @@ def _detached(state: NodeState, order: Order, _event: Any) -> None:
 def _outcome(_state: NodeState, order: Order, event: Any) -> None:
     order.outcome = event.outcome
     order.failing = False
+    order.mark = Mark.NONE  # what was asked of it came too late
 
 
 def _finished(_state: NodeState, order: Order, event: events.OrderFinished) -> None:
     order.outcome = event.outcome
+    order.mark = Mark.NONE
     if event.results is not None:
         order.variables = event.results
 
@@ -254,6 +257,7 @@ def _broken(_state: NodeState, order: Order, event: Any) -> None:
     _settle(order)
     order.outcome = failed(event.problem.sentence)
     order.failing = False
+    order.mark = Mark.NONE
     order.agent = None
     order.attachment = Attachment.NONE
 

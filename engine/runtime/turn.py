@@ -25,6 +25,8 @@ Mistake = problem("Mistake", "A mistake of ours stopped this: {fault}. Nothing w
 
 log = logger("turn")
 
+RECORD_BYTES_MAX = EVENTS_BYTES_MAX - 8  # packing many events into one array adds at most five bytes
+
 
 class Turn:
     """What came of one command: its record (None when nothing happened), its problem, and the effects held back."""
@@ -78,8 +80,8 @@ class Turns(Generic[S]):
             turn.problem = NotKeepable(fault=str(error))
             return turn
         size_bytes = sum(map(len, raws))
-        if size_bytes > EVENTS_BYTES_MAX:
-            turn.problem = TooLarge(size_bytes=size_bytes, size_bytes_max=EVENTS_BYTES_MAX)
+        if size_bytes > RECORD_BYTES_MAX:
+            turn.problem = TooLarge(size_bytes=size_bytes, size_bytes_max=RECORD_BYTES_MAX)
             return turn
         keys: deque[str] = deque()
         self._apply(turn, decision, keys)
@@ -96,15 +98,24 @@ class Turns(Generic[S]):
     def _finish(self, turn: Turn, raws: list[bytes], keys: deque[str], now_ms: int, marks: bytes) -> Turn:
         steps, size_bytes = 0, sum(map(len, raws))
         while keys:
-            if steps >= STEPS_PER_TURN_MAX or size_bytes > EVENTS_BYTES_MAX:
+            if steps >= STEPS_PER_TURN_MAX:
                 turn.leftover = list(keys)
                 break
             steps += 1
-            events, encoded = self._next(keys.popleft(), now_ms)
+            events, encoded = self._next(keys[0], now_ms)
+            step_bytes = sum(map(len, encoded))
+            if raws and size_bytes + step_bytes > RECORD_BYTES_MAX:
+                turn.leftover = list(keys)  # the step is not taken yet: it opens the next turn's record
+                break
+            key = keys.popleft()
+            if step_bytes > RECORD_BYTES_MAX:
+                too_large = TooLarge(size_bytes=step_bytes, size_bytes_max=RECORD_BYTES_MAX)
+                events, encoded = self._break(key, too_large, now_ms)
+                step_bytes = sum(map(len, encoded))
             if events:
                 self._apply(turn, events, keys)
                 raws.extend(encoded)
-                size_bytes += sum(map(len, encoded))
+                size_bytes += step_bytes
         if raws or marks:
             self.index += 1
             turn.index = self.index
@@ -118,5 +129,8 @@ class Turns(Generic[S]):
             return events, [machine.encode_event(event) for event in events]
         except Exception as error:
             log.exception("advance failed", key=key)
-            broken = machine.broken(self.state, key, Mistake(fault=f"{type(error).__name__}: {error}"), now_ms)
-            return broken, [machine.encode_event(event) for event in broken]
+            return self._break(key, Mistake(fault=f"{type(error).__name__}: {error}"), now_ms)
+
+    def _break(self, key: str, why: Problem, now_ms: int) -> tuple[list[Any], list[bytes]]:
+        broken = self.machine.broken(self.state, key, why, now_ms)
+        return broken, [self.machine.encode_event(event) for event in broken]

@@ -1,6 +1,6 @@
 """The machine's own rates and the bare loop: what everything else is divided by.
 
-* fdatasync of a small write; SQLite commits of one row with synchronous=FULL; spawn and wait of /bin/true.
+* fdatasync of a small write; SQLite commits of one row with synchronous=FULL; spawn and wait of /bin/true (guard.py).
 * The bare loop: asyncio and SQLite without actors. Submission, step and completion of each order are made durable,
   with group commit; what waits for the disk goes in one transaction.
 """
@@ -16,11 +16,11 @@ from typing import Any
 import aiosqlite
 
 from engine.base.tasks import TaskScope
+from tests.benchmarks.guard import by_asyncio, by_popen, by_posix_spawn
 from tests.benchmarks.measure import Bench, Stopwatch, Stuck, bounded, rate_of
 
 ROW = bytes(200)
-TRUE = "/bin/true"
-PROGRAM = next((path for path in (TRUE, "/usr/bin/true") if os.access(path, os.X_OK)), TRUE)
+SPAWNS = {"posix_spawn + wait": by_posix_spawn, "Popen + wait": by_popen, "asyncio spawn + wait": by_asyncio}
 
 
 def measure_disk(bench: Bench) -> None:
@@ -196,33 +196,10 @@ def measure_bare(bench: Bench, shape: str) -> None:
 
 
 def measure_spawns(bench: Bench) -> None:
-    """Measure spawn and wait of /bin/true, by posix_spawn and by asyncio; two at once, as there are processors."""
-    plan = bench.plan
-    bench.progress.say("spawn and wait")
-    watch = Stopwatch()
-    running: deque[int] = deque()
-    for _ in range(plan.processes):
-        running.append(os.posix_spawn(PROGRAM, [PROGRAM], os.environ))
-        if len(running) >= (os.cpu_count() or 1):
-            os.waitpid(running.popleft(), 0)
-    for pid in running:
-        os.waitpid(pid, 0)
-    bench.put("posix_spawn + wait", plan.processes / watch.read()[0])
-    bench.put("asyncio spawn + wait", asyncio.run(_asyncio_spawns(plan.processes, os.cpu_count() or 1)))
-
-
-async def _asyncio_spawns(count: int, in_flight: int) -> float:
-    left = iter(range(count))
-
-    async def worker() -> None:
-        for _ in left:
-            process = await asyncio.create_subprocess_exec(PROGRAM, stdin=asyncio.subprocess.DEVNULL)
-            if await process.wait() != 0:
-                raise Stuck(f"{PROGRAM} failed")
-
-    async with bounded("spawning by asyncio"):
+    """Measure spawn and wait of /bin/true in bare ways, two at once for each processor."""
+    for name, way in SPAWNS.items():
+        bench.progress.say(name)
+        count = bench.plan.processes
         watch = Stopwatch()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(in_flight, count)):
-                group.create_task(worker())
-        return count / watch.read()[0]
+        way(count, 2 * (os.cpu_count() or 1), bench.place)
+        bench.put(name, count / watch.read()[0])

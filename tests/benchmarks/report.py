@@ -43,6 +43,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
         Row("bare loop, chain", "bare loop, chain of three", "/s"),
         Row("bare loop, fork", "bare loop, branches of forks", "/s"),
         Row("posix_spawn + wait", "posix_spawn and wait, /bin/true", "/s"),
+        Row("Popen + wait", "subprocess.Popen, the same", "/s"),
         Row("asyncio spawn + wait", "asyncio, the same", "/s"),
         Row("guard alone, shell", "guard alone, shell script", "/s"),
         Row("guard alone, command", "guard alone, command", "/s"),

@@ -17,10 +17,9 @@ from engine.jobs.shell import ShellJob
 from engine.model.expression import Template
 from engine.model.workflow import Workflow
 from engine.ports import ProcessSpec
+from engine.real import RealPlace
 from engine.rules.instructions.job import Execute
-from engine.runtime.real_clock import RealClock
-from engine.runtime.real_world import RealWorld
-from tests.benchmarks.floors import PROGRAM
+from tests.benchmarks.guard import PROGRAM
 from tests.benchmarks.measure import Bench, Stopwatch, Stuck, bounded
 from tests.benchmarks.orders import run_orders
 
@@ -71,8 +70,10 @@ def _spec(host: GuardHost, number: int, job: ProcessJob, environment: dict[str, 
 
 async def _guard_rate(bench: Bench, job: ProcessJob) -> float:
     plan = bench.plan
-    host = GuardHost(bench.folder("guard"), RealClock())
-    environment = RealWorld.environment(None)  # type: ignore[arg-type] # it asks nothing of its world
+    place = RealPlace(bench.folder("place"))
+    environment = place.world("guard").environment()
+    place.close()
+    host = GuardHost(bench.folder("guard"), place.clock)
     async with bounded("the guard alone"):
         await host.open()
         try:

@@ -200,7 +200,7 @@ async def test_events_go_on_at_a_cursor_across_a_reopening(tmp_path: Path) -> No
 async def test_a_cursor_that_is_not_of_this_journal_is_refused(tmp_path: Path) -> None:
     async with Engine(tmp_path) as engine:
         for cursor in (Cursor(10**6, 1), Cursor(2, 99)):
-            with pytest.raises(Refused, match="not in this journal|before our cursor|two histories"):
+            with pytest.raises(Refused, match=r"not in this journal|before our cursor|two histories"):
                 await read(engine.events(cursor), lambda _: True)
 
 

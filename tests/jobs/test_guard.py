@@ -110,6 +110,7 @@ async def test_files_are_for_the_owner_only(tmp_path: Path) -> None:
     "one, why",
     [
         (spec("a", "no-such-program"), "No such file or directory: 'no-such-program'"),
+        (spec("a", "no-\udcff"), r"No such file or directory: 'no-\udcff'"),
         (spec("a", "/etc/passwd"), "Permission denied"),
         (spec("a", "true", directory="/no/such/place"), "No such file or directory: '/no/such/place'"),
         (spec("a", "echo", "a\0b"), "null byte"),

@@ -381,3 +381,23 @@ async def test_a_state_directory_with_a_long_name_is_no_trouble(tmp_path: Path) 
     async with watching(state) as watch:
         [report] = await watch.run(spec("a", "true", environment=environment()))
         assert report.return_code == 0
+
+
+async def test_a_guard_that_talks_nonsense_ends_the_host_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, text in enumerate(("nonsense", '{"reports":[["a"]]}', '{"ready":1,"version":99}')):
+        fake = tmp_path / f"fake{number}.py"
+        fake.write_text(
+            "import json, socket, sys\n"
+            "listener = socket.socket(fileno=json.loads(sys.argv[2])['listener'])\n"
+            "listener.setblocking(True)\n"
+            "link, _ = listener.accept()\n"
+            f"link.sendall({text.encode()!r} + b'\\n')\n"
+            "link.recv(1)\n"
+        )
+        monkeypatch.setattr(guard_launch, "SCRIPT", fake)
+        host = GuardHost(tmp_path / f"s{number}", WallClock())
+        with pytest.raises(EngineClosed, match=r"does not understand|of version 99, this program of 1"):
+            await host.open()
+        await host.close()

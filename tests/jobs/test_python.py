@@ -25,7 +25,7 @@ from tests.embed.engines import WAIT_S_MAX
 
 
 def test_a_registered_name_goes_before_a_module() -> None:
-    mine = lambda: 1  # noqa: E731
+    mine = lambda: 1
     assert find_callable("json:loads", {"json:loads": mine}) is mine
     assert find_callable("json:loads", {}) is json.loads
     assert find_callable("json:JSONDecoder.decode", {}) is json.JSONDecoder.decode
@@ -33,7 +33,8 @@ def test_a_registered_name_goes_before_a_module() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", ":", "json", "json:", ":loads", "json:nothing", "json:__name__", "nowhere:x", "a b:c", "json:loads.", "\0:a"]
+    "path",
+    ["", ":", "json", "json:", ":loads", "json:nothing", "json:__name__", "nowhere:x", "a b:c", "json:loads.", "\0:a"],
 )
 def test_what_can_not_be_found_is_a_sentence(path: str) -> None:
     with pytest.raises(CallableFault):
@@ -51,7 +52,7 @@ def test_which_callables_are_awaited() -> None:
     assert is_async(Object())
     assert not is_async(Object)
     assert not is_async(json.loads)
-    assert not is_async(lambda: coroutine())
+    assert not is_async(functools.partial(json.loads))
 
 
 class Real(float):
@@ -75,7 +76,9 @@ def test_results_are_plain_and_ours() -> None:
     assert results_of(None) == {}
 
 
-@pytest.mark.parametrize("value", [{1}, object(), b"x", 2**63, float("inf"), "\udfff", {"a": {2: 3}}, {"": 1}, range(3)])
+@pytest.mark.parametrize(
+    "value", [{1}, object(), b"x", 2**63, float("inf"), "\udfff", {"a": {2: 3}}, {"": 1}, range(3)]
+)
 def test_results_that_can_not_be_kept(value: Any) -> None:
     with pytest.raises(CallableFault, match="it returned"):
         results_of(value)
@@ -190,24 +193,38 @@ async def test_one_killed_before_it_begins_never_begins() -> None:
     await bench.close()
 
 
+class Gate:
+    """A callable that says when it begins, and stays until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.open = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.begun.set()
+        self.open.wait()
+
+
 async def test_a_thread_that_returns_in_time_after_a_kill_counts_as_it_ended() -> None:
-    gate = threading.Event()
-    bench = Bench(wait=gate.wait)
+    gate = Gate()
+    bench = Bench(wait=gate)
     bench.begin("wait", kill_delay_ms=60_000)
+    await asyncio.to_thread(gate.begun.wait)
     bench.calls.kill("k")
     bench.calls.kill("k")
-    gate.set()
+    gate.open.set()
     assert (await bench.outcome()).is_success
     assert "k" not in bench.calls
     await bench.close()
 
 
 async def test_a_late_return_is_dropped() -> None:
-    gate = threading.Event()
-    bench = Bench(wait=gate.wait, quick=lambda: 1)
-    bench.begin("wait", timeout_ms=1)
+    gate = Gate()
+    bench = Bench(wait=gate, quick=lambda: 1)
+    bench.begin("wait", kill_delay_ms=1)
+    await asyncio.to_thread(gate.begun.wait)
+    bench.calls.kill("k")
     assert (await bench.outcome()).kind is OutcomeKind.UNKNOWN
-    gate.set()
+    gate.open.set()
     bench.begin("quick", "quick")
     await bench.outcome("quick")
     await bench.close()

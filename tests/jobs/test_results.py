@@ -69,7 +69,12 @@ def test_whatever_is_read_can_be_kept(raw: bytes) -> None:
     encode(results)
 
 
-@given(st.dictionaries(st.from_regex(r"[a-z_][a-z0-9_]{0,8}\Z"), st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))))
+@given(
+    st.dictionaries(
+        st.from_regex("[a-z_][a-z0-9_]{0,8}", fullmatch=True),
+        st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])),
+    )
+)
 def test_lines_come_back_as_they_were_written(results: dict[str, str]) -> None:
     text = "".join(f"{name}={value}\n" for name, value in results.items())
     assert parse_results(text.encode()) == results

@@ -4,6 +4,7 @@ Tests: engine/rules/agent.py, engine/rules/controller.py, engine/rules/controlle
 Tests: engine/rules/order.py, engine/rules/state.py
 """
 
+import random
 from typing import Any
 
 import pytest
@@ -35,13 +36,19 @@ from engine.rules.commands.suspend_order import SuspendOrder
 from engine.runtime import turn
 from tests.support.invariants import Checked, at_rest, quiet, replayed_alike, sound
 from tests.support.pure import PureCluster
-from tests.support.workflows import Options, workflows
+from tests.support.workflows import Options, random_workflow, workflows
 
 ROUNDS_MAX = 400  # until everything has ended, after the healing
-ORDERS_MAX = 6
+ORDERS_MAX = 12
 SUBAGENTS = {"s1": "local", "s2": "local", "b1": "berlin"}
 WORKFLOWS = workflows(Options(agents=("local", "berlin"), wait_ms_max=20_000))
 BUNDLED = workflows(Options(agents=("local",), bundles=("fixed", "turns"), wait_ms_max=20_000))
+
+MOVES = (
+    *(("node", name) for name in ("controller", "local", "berlin")),
+    *((kind, agent) for agent in ("local", "berlin") for kind in ("down", "up")),
+    *((kind, sub) for sub in SUBAGENTS for kind in ("start", "report")),
+)
 
 agents = st.sampled_from(("local", "berlin"))
 subagents = st.sampled_from(tuple(SUBAGENTS))
@@ -73,10 +80,13 @@ class Life(RuleBasedStateMachine):
         for node in self.cluster.nodes:
             node.lazy = True
 
-    @initialize(workflow=WORKFLOWS | BUNDLED)
-    def begin(self, workflow: Workflow) -> None:
+    @initialize(workflow=WORKFLOWS | BUNDLED, at_work=st.booleans())
+    def begin(self, workflow: Workflow, *, at_work: bool) -> None:
         self.deploy(workflow)
         self.add(0, 0)
+        self.add(1, 0)
+        if at_work:
+            self.deliver_everything()
 
     # --- people
 
@@ -117,27 +127,23 @@ class Life(RuleBasedStateMachine):
 
     # --- messages
 
-    @rule(number=st.integers(0, 2))
-    def work_on(self, number: int) -> None:
-        node = self.cluster.nodes[number]
-        node.settle()
-        self.cluster.perform(node)
-
-    @rule(agent=agents, count=counts)
-    def deliver_down(self, agent: str, count: int | None) -> None:
-        self.cluster.deliver_down(agent, count)
-
-    @rule(agent=agents, count=counts)
-    def deliver_up(self, agent: str, count: int | None) -> None:
-        self.cluster.deliver_up(agent, count)
-
-    @rule(sub=subagents, count=counts)
-    def deliver_starts(self, sub: str, count: int | None) -> None:
-        self.cluster.deliver_starts(sub, count)
-
-    @rule(sub=subagents, acknowledge=st.booleans())
-    def deliver_reports(self, sub: str, *, acknowledge: bool) -> None:
-        self.cluster.deliver_reports(sub, acknowledge=acknowledge)
+    @rule(moves=st.lists(st.tuples(st.sampled_from(MOVES), counts, st.booleans()), min_size=2, max_size=12))
+    def carry(self, moves: list[tuple[tuple[str, str], int | None, bool]]) -> None:
+        """Let nodes work and messages arrive, some of those under way, in some order."""
+        cluster = self.cluster
+        for (kind, name), count, acknowledge in moves:
+            if kind == "node":
+                node = cluster.agents.get(name, cluster.controller)
+                node.settle()
+                cluster.perform(node)
+            elif kind == "down":
+                cluster.deliver_down(name, count)
+            elif kind == "up":
+                cluster.deliver_up(name, count)
+            elif kind == "start":
+                cluster.deliver_starts(name, count)
+            else:
+                cluster.deliver_reports(name, acknowledge=acknowledge)
 
     @rule()
     def deliver_everything(self) -> None:
@@ -146,12 +152,13 @@ class Life(RuleBasedStateMachine):
 
     # --- the world
 
-    @rule(choice=st.integers(0), outcome=outcomes, value=st.none() | st.integers(0, 5))
-    def end(self, choice: int, outcome: Outcome, value: int | None) -> None:
-        running = [(sub, key) for sub in self.cluster.subagents.values() for key in sub.running]
-        if running:
-            sub, key = running[choice % len(running)]
-            sub.end(key, self.cluster.now_ms, outcome, {} if value is None else {"n": value})
+    @rule(ends=st.lists(st.tuples(st.integers(0), outcomes, st.none() | st.integers(0, 5)), min_size=1, max_size=4))
+    def end(self, ends: list[tuple[int, Outcome, int | None]]) -> None:
+        for choice, outcome, value in ends:
+            running = [(sub, key) for sub in self.cluster.subagents.values() for key in sub.running]
+            if running:
+                sub, key = running[choice % len(running)]
+                sub.end(key, self.cluster.now_ms, outcome, {} if value is None else {"n": value})
 
     @rule(choice=st.integers(0))
     def see(self, choice: int) -> None:
@@ -169,21 +176,26 @@ class Life(RuleBasedStateMachine):
         for _, key, node in sorted(due, key=lambda alarm: alarm[0]):
             node.wake(key, cluster.now_ms)
 
-    @rule(agent=agents)
-    def cut(self, agent: str) -> None:
+    @rule(agent=agents, again=st.booleans())
+    def cut(self, agent: str, *, again: bool) -> None:
         self.cluster.cut(agent)
+        if again:
+            self.cluster.couple(agent)
 
-    @rule(agent=agents)
-    def couple(self, agent: str) -> None:
-        self.cluster.couple(agent)
-
-    @rule(sub=subagents)
-    def cut_subagent(self, sub: str) -> None:
+    @rule(sub=subagents, again=st.booleans())
+    def cut_subagent(self, sub: str, *, again: bool) -> None:
         self.cluster.cut_subagent(sub)
+        if again:
+            self.cluster.couple_subagent(sub)
 
-    @rule(sub=subagents)
-    def couple_subagent(self, sub: str) -> None:
-        self.cluster.couple_subagent(sub)
+    @rule()
+    def heal(self) -> None:
+        for agent, wire in self.cluster.wires.items():
+            if not wire.coupled:
+                self.cluster.couple(agent)
+        for name, sub in self.cluster.subagents.items():
+            if not sub.coupled:
+                self.cluster.couple_subagent(name)
 
     @rule(sub=subagents)
     def restart_subagent(self, sub: str) -> None:
@@ -264,3 +276,70 @@ def test_any_life_is_sound_and_ends(monkeypatch: pytest.MonkeyPatch, steps_max: 
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
         ),
     )
+
+
+WEIGHTS = {
+    "carry": 40, "end": 15, "pass_time": 8, "deliver_everything": 5, "heal": 6, "add": 8, "deploy": 3,
+    "operate": 6, "kill": 2, "release": 5, "see": 3, "cut": 4, "cut_subagent": 4, "snapshot": 2,
+    "restart_subagent": 2, "restart_agent": 2, "restart_controller": 2,
+}
+SETTINGS = (
+    Options(agents=("local", "berlin"), wait_ms_max=20_000),
+    Options(agents=("local",), bundles=("fixed", "turns"), wait_ms_max=20_000),
+    Options(agents=("local", "berlin"), wait_ms_max=20_000, steps_max=25, leaves=("job", "job", "job", "fail")),
+)
+
+
+def step(life: Life, draw: random.Random) -> None:
+    """Let one thing happen, drawn from a seed: longer and busier lives than shrinkable choices give."""
+    name = draw.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()))[0]
+    some: dict[str, Any] = {}
+    match name:
+        case "carry":
+            moves = [(draw.choice(MOVES), draw.choice((1, 1, 2, None)), draw.random() < 0.8) for _ in range(12)]
+            some = {"moves": moves}
+        case "end":
+            ways = (*[SUCCEEDED] * 4, failed("no", 1), unknown("lost"), Outcome(OutcomeKind.KILLED, -9))
+            some = {"ends": [(draw.randrange(99), draw.choice(ways), draw.choice((None, 0, 5))) for _ in range(4)]}
+        case "pass_time":
+            some = {"span_ms": draw.choice((1, 1_000, 30_000))}
+        case "add" if life.orders < ORDERS_MAX:
+            some = {"priority": draw.randint(-1, 1), "later_ms": draw.choice((0, 0, 5_000))}
+        case "deploy":
+            some = {"workflow": random_workflow(draw, draw.choice(SETTINGS))}
+        case "operate":
+            make = draw.choice((SuspendOrder, ResumeOrder, ResumeOrder, CancelOrder, DeleteOrder))
+            some = {"choice": draw.randrange(99), "make": make, "root": draw.random() < 0.5}
+        case "kill" | "see":
+            some = {"choice": draw.randrange(99)}
+        case "release":
+            some = {"choice": draw.choice((OnLost.RERUN, OnLost.FAIL))}
+        case "cut":
+            some = {"agent": draw.choice(("local", "berlin")), "again": draw.random() < 0.5}
+        case "cut_subagent":
+            some = {"sub": draw.choice(tuple(SUBAGENTS)), "again": draw.random() < 0.5}
+        case "restart_subagent":
+            some = {"sub": draw.choice(tuple(SUBAGENTS))}
+        case "restart_agent":
+            some = {"agent": draw.choice(("local", "berlin"))}
+        case "add":
+            return
+    getattr(life, name)(**some)
+
+
+def lead(seed: int) -> Life:
+    """Lead one long life; return it, ended."""
+    draw = random.Random(seed)
+    life = Life()
+    life.begin(random_workflow(draw, draw.choice(SETTINGS)), at_work=True)
+    for _ in range(150):
+        step(life, draw)
+        sound(life.cluster)
+    life.teardown()
+    return life
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_long_life_is_sound_and_ends(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    monkeypatch.setattr(turn, "STEPS_PER_TURN_MAX", 1_000 if seed % 2 else 4)
+    lead(seed)

@@ -72,7 +72,9 @@ async def test_a_new_reader_gets_everything_again_from_one_and_the_old_one_nothi
     await asyncio.gather(stale, return_exceptions=True)
 
 
-@pytest.mark.parametrize(("count", "size_bytes"), [(0, 1), (1, 1), (500, 1), (501, 1), (1_500, 10), (9, 1 << 20), (40, 400_000)])
+@pytest.mark.parametrize(
+    ("count", "size_bytes"), [(0, 1), (1, 1), (500, 1), (501, 1), (1_500, 10), (9, 1 << 20), (40, 400_000)]
+)
 @pytest.mark.parametrize("sent", [0, 3, 1_000])
 async def test_records_are_bounded_and_the_tip_says_how_many_there_are(count: int, size_bytes: int, sent: int) -> None:
     outbox = Outbox()
@@ -82,10 +84,11 @@ async def test_records_are_bounded_and_the_tip_says_how_many_there_are(count: in
         if number < sent:
             await reader.next(1)
     tip = outbox.tip
-    found = [await outbox.reader(START).next(2)] if count else []
+    if count:
+        await outbox.reader(START).next(2)  # a session that is lost again
     reader = outbox.reader(START)
     outbox.put("later", "x", ends=False)
-    found = await everything(outbox, reader, 2)  # type: ignore[assignment]
+    found = await everything(outbox, reader, 2)
     assert len(found) in (tip.index, tip.index + 1)
     assert sum(len(one) for one in found[: tip.index]) >= count, "up to the tip is everything that was there"
     for reports in found:

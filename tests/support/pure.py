@@ -77,6 +77,7 @@ class PureCluster:
         self.obedient = False  # a killed attempt ends at once
         self.alarms: list[tuple[int, str, PureNode]] = []
         self.started: list[Start] = []
+        self._begun: dict[str, None] = {}  # keys of all attempts that ever began
         self.killed: list[str] = []
         self.refused: list[Problem] = []  # by agents
         self.controller = PureNode(machines(ControllerMachine(self.language)), "controller", watch)
@@ -329,7 +330,8 @@ class PureCluster:
             assert start.key == attempt_key(start.order, start.added, start.attempt)
             others = [one for each in self.subagents.values() for one in each.running.values() if one.key != start.key]
             if sub.begin(start, self.now_ms):
-                assert all(one.key != start.key for one in self.started), f"{start.key} began twice"
+                assert start.key not in self._begun, f"{start.key} began twice"
+                self._begun[start.key] = None
                 assert all(one.order != start.order for one in others), f"two attempts of {start.order} run at once"
                 self.started.append(start)
         return moved
