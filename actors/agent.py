@@ -4,6 +4,7 @@
 * It obeys one controller's cluster only.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from engine.model.language import UNREADABLE
 from engine.ports import Replication, Store, World
 from engine.rules.agent import AgentMachine, ControllerAcknowledged
 from engine.rules.agent_state import AgentState
-from engine.runtime.mailbox import MailboxFull, Work
+from engine.runtime.mailbox import Work
 from engine.runtime.node_loop import NodeLoop, open_node
 from engine.runtime.reception import Reception, Respond
 from engine.runtime.session import Session
@@ -27,7 +28,6 @@ NotAController = problem(
     "NotAController", "Node {node} of role {role} is no controller; an agent obeys its controller only."
 )
 OrderUnreadable = problem("OrderUnreadable", "A command of the controller can not be read: {fault}.")
-AgentOverloaded = problem("AgentOverloaded", "Agent {agent} has {length} commands before it; try again later.")
 
 
 class Agent:
@@ -117,23 +117,30 @@ class Agent:
             if not isinstance(answer, EngineClosed):
                 reply(encode(answer))
 
-        try:
-            self.loop.post(Work(command, done=done, session=session))
-        except MailboxFull:
-            reply(encode(AgentOverloaded(agent=self.world.node, length=len(self.loop.mailbox))))
+        # Bounded by the session's credit; a refusal here would end an order for nothing but our being busy.
+        if self.loop.closed_reason is None:
+            self.loop.mailbox.put(Work(command, done=done, session=session), bounded=False)
 
     def holds(self) -> list[Hold]:
         """Return what the controller has read: the journal is kept from there on, within bounds."""
         return [Hold("controller", self._controller_has)]
 
     def _opened(self, session: Session) -> None:
+        """Take the cursor of a new session as an acknowledgement: the last Ack of the one before may have been lost."""
         if session.cursor is not None:
             self._controller_has = session.cursor.index
+            if self.loop.closed_reason is None and self.loop.state.detached:
+                self.loop.spawn(self._confirm(session, session.cursor), "confirm the controller's cursor")
 
     def _acknowledged(self, _session: Session, cursor: Cursor) -> None:
         self._controller_has = cursor.index
         if self.loop.closed_reason is None and self.loop.state.detached:
             self.loop.mailbox.put(Work(ControllerAcknowledged(cursor.index)), bounded=False)
+
+    async def _confirm(self, session: Session, cursor: Cursor) -> None:
+        with contextlib.suppress(Diverged, TooOld, EngineClosed):
+            await self.feed.reader(cursor).confirm()
+            self._acknowledged(session, cursor)
 
     async def _settle(self) -> Cursor:
         await self.loop.settle()

@@ -8,7 +8,6 @@ import os
 import sys
 from pathlib import Path
 
-import engine
 from engine.jobs.guard_host import GuardHost
 from engine.journal.lock import lock_directory
 from engine.journal.snapshots import ProcessSnapshotMaker
@@ -75,7 +74,7 @@ async def _open_store(path: Path) -> Store:
 
 def _snapshot_maker(path: Path, role: str, node: str) -> SnapshotMaker:
     def argv(out: str, upto: int) -> list[str]:
-        places = [str(Path(engine.__file__).parent.parent), *(one for one in sys.path if os.path.isabs(one))]
+        places = [str(Path(__file__).parent.parent), *(one for one in sys.path if os.path.isabs(one))]
         return [sys.executable, "-P", "-c", _SNAPSHOT, *places, "--", role, node, str(path), str(upto), out]
 
     return ProcessSnapshotMaker(argv, str(path.with_suffix(".snapshot")))

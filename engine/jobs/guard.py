@@ -287,7 +287,7 @@ class Guard:
                 self.kill(job, now, 0)
         for pid, (owner, born) in strays.items():
             if not owner and all(born < job.since for job in self.sessions.values()):  # nobody's who is still running
-                with contextlib.suppress(PermissionError):
+                with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
 
     def orphans(self) -> list[int]:

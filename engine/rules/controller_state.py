@@ -5,7 +5,7 @@ import msgspec
 from engine.base.ids import AgentId, BundleId, OrderId, SubagentId
 from engine.model.command import OrderCommand, ReleaseHeld
 from engine.model.item import AgentItem, AnyItem, BundleItem, SubagentItem
-from engine.model.order import Attachment, Order, OrderState
+from engine.model.order import TERMINAL, Attachment, Order, OrderState
 from engine.model.workflow import Workflow, WorkflowId
 from engine.rules.state import NodeState
 
@@ -51,9 +51,9 @@ class ControllerState(NodeState):
     def restated(self, order: Order, before: OrderState | None) -> None:
         super().restated(order, before)
         if order.parent is None:
-            if order.is_terminal:
+            if order.state in TERMINAL:
                 self.terminated[order.id] = None
-            elif before is not None:
+            elif before in TERMINAL:
                 self.terminated.pop(order.id, None)
 
     def reattached(self, order: Order, before: AgentId | None) -> None:

@@ -25,32 +25,34 @@ class IllegalTransition(AssertionError):
 
 def apply_order_event(state: NodeState, event: events.OrderEvent, index: int) -> None:
     """Change the order an event is about; raises IllegalTransition."""
-    kind = type(event)
-    if kind is events.OrderAdded:
-        _add(state, event, index)
-        return
     order = state.orders.get(event.order)
-    if kind is events.OrderAttached:
-        _attach(state, order, event)
+    rule = _RULES.get(type(event))
+    if rule is None:
+        _apply_without_rule(state, order, event, index)
         return
     if order is None:
-        raise IllegalTransition(f"{kind.__name__} for {event.order}, which is not here")
-    rule = _RULES.get(kind)
-    if rule is None:
-        return
-    sources, target, change = rule
-    before = order.state
+        raise IllegalTransition(f"{type(event).__name__} for {event.order}, which is not here")
+    sources, target, restates, change = rule
+    before, agent = order.state, order.agent
     if before not in sources:
-        raise IllegalTransition(f"{kind.__name__} for {event.order} in state {before}")
-    agent = order.agent
+        raise IllegalTransition(f"{type(event).__name__} for {event.order} in state {before}")
     change(state, order, event)
     if target is not None:
         order.state = target
     order.changed_ms = event.at_ms
-    if order.state is not before or kind is events.OrderExpecting:
+    if restates or order.state is not before:
         state.restated(order, before)
     if order.agent != agent:
         state.reattached(order, agent)
+
+
+def _apply_without_rule(state: NodeState, order: Order | None, event: events.OrderEvent, index: int) -> None:
+    if isinstance(event, events.OrderAdded):
+        _add(state, event, index)
+    elif isinstance(event, events.OrderAttached):
+        _attach(state, order, event)
+    elif order is None:
+        raise IllegalTransition(f"{type(event).__name__} for {event.order}, which is not here")
 
 
 def drop(state: NodeState, order_id: OrderId) -> None:
@@ -289,7 +291,9 @@ _CHANGES: dict[type[events.Event], Callable[[NodeState, Order, Any], None]] = {
 }
 
 Change = Callable[[NodeState, Order, Any], None]
-_RULES: dict[type[events.Event], tuple[frozenset[OrderState], OrderState | None, Change]] = {
-    kind: (frozenset(TRANSITIONS[kind.__name__][0]), TRANSITIONS[kind.__name__][1], change)
+_RESTATING = (events.OrderExpecting,)  # another obstacle may be another line
+# For each kind of event: where it may happen, the state after it, whether indexes change though the state may not.
+_RULES: dict[type[events.Event], tuple[frozenset[OrderState], OrderState | None, bool, Change]] = {
+    kind: (frozenset(TRANSITIONS[kind.__name__][0]), TRANSITIONS[kind.__name__][1], kind in _RESTATING, change)
     for kind, change in _CHANGES.items()
 }

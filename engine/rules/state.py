@@ -54,8 +54,12 @@ class NodeState:
         """Keep indexes right after an order's state changed (None: it is new)."""
         if before is OrderState.PROCESSING:
             order.subagent = None
-        if before is not None and order.parent in self.open_branches and order.is_terminal != (before in TERMINAL):
-            self.open_branches[order.parent] += -1 if order.is_terminal else 1
+        parent = order.parent
+        if parent is None or before is None or parent not in self.open_branches:
+            return
+        is_terminal = order.state in TERMINAL
+        if is_terminal != (before in TERMINAL):
+            self.open_branches[parent] += -1 if is_terminal else 1
 
     def reattached(self, order: Order, before: AgentId | None) -> None:
         """Keep indexes right after an order's agent changed."""

@@ -134,7 +134,7 @@ class SimCluster:
         self.keep_up = False  # whether every node that goes down is started again
         self.asked = dict.fromkeys(("commands", "accepted", "refused", "repeated"), 0)
         self._jobs = dict(jobs or {})
-        self._callables = dict(callables or {})
+        self._callables = callables if callables is not None else {}  # looked at for each attempt
         self._parallel_max = parallel_max
         self._agent_of = {f"{agent}-{one + 1}": agent for agent, count in self.agents.items() for one in range(count)}
         self.lookout = Lookout(

@@ -70,7 +70,7 @@ class Storm:
         self._faults = faults
         self._is_over = False
         self.ambushes: list[tuple[type[Event], str, float]] = []
-        cluster.lookout.on_event = self._spring
+        cluster.lookout.also(on_event=self._spring)
         self.kinds = dict(faults.kinds) if faults.kinds is not None else self._draw_kinds()
         self._pace_ms = self.random.uniform(faults.every_ms_min, faults.every_ms_max)
 

@@ -47,13 +47,24 @@ class Lookout:
         self.timeline = Timeline(now_ns)
         self.breaches = Breaches()
         self.ledger = Ledger(agent_of, self.breaches)
-        self.on_event: Callable[[str, Event], None] = lambda *_: None  # called with (node, event) once it is durable
+        self._on_event: list[Callable[[str, Event], None]] = []
+        self._on_process: list[Callable[[ProcessGroup], None]] = []
         self._is_up = is_up
         self._controller = controller
         self._told: dict[tuple[AgentId, OrderId], None] = {}  # AttachOrders that were sent once, not confirmed
         self._started: dict[str, None] = {}  # keys of attempts whose start was sent once
         self._unknown: dict[OrderId, None] = {}  # orders whose last attempt is lost and nothing followed yet
         self._agents: dict[OrderId, AgentId] = {}  # where an order was attached last
+
+    def also(
+        self,
+        *,
+        on_event: Callable[[str, Event], None] | None = None,
+        on_process: Callable[[ProcessGroup], None] | None = None,
+    ) -> None:
+        """Tell somebody else too: each event once it is durable, with its node; each process that begins or ends."""
+        self._on_event += [] if on_event is None else [on_event]
+        self._on_process += [] if on_process is None else [on_process]
 
     # --- durable records
 
@@ -72,7 +83,8 @@ class Lookout:
             for event in found:
                 self.timeline.note(node, event)
                 self._look(node, event)
-                self.on_event(node, event)
+                for listener in self._on_event:
+                    listener(node, event)
 
     def _look(self, node: str, event: Event) -> None:
         look = _LOOKS.get(type(event))
@@ -126,10 +138,14 @@ class Lookout:
     def begun(self, group: ProcessGroup) -> None:
         """A process has begun."""
         self.ledger.begun(group)
+        for listener in self._on_process:
+            listener(group)
 
     def exited(self, group: ProcessGroup) -> None:
         """A process has ended."""
         self.sometimes("alone: job ended", not self._is_up(group.machine))
+        for listener in self._on_process:
+            listener(group)
 
     # --- decisions
 

@@ -41,6 +41,7 @@ class ProcessGroup(msgspec.Struct):
     key: str
     order: str
     attempt: int
+    label: str
     machine: str
     boot: int
     started_ns: int
@@ -150,7 +151,9 @@ class SimMachine:
         self._pids += 1
         run = run_of(record.spec, self.name)
         record.pid = self._pids
-        record.group = ProcessGroup(run.key, run.order, run.attempt, self.name, self.boot, self.loop.now_ns)
+        record.group = ProcessGroup(
+            run.key, run.order, run.attempt, run.label, self.name, self.boot, self.loop.now_ns
+        )
         self.groups.append(record.group)
         self.tell(f"process {run.key} begins ({run.label})")
         self.on_begun(record.group)

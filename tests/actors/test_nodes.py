@@ -82,6 +82,12 @@ async def test_what_can_not_be_adopted_ends_the_node_and_is_not_acknowledged(tmp
     assert "mistake of ours" in str(NotAdopted(Problem("Mistake", "a mistake of ours")))
 
 
+async def test_an_agent_with_a_full_mailbox_refuses_no_order(tmp_path: Path) -> None:
+    async with Engine(tmp_path) as engine:
+        node(engine, "local").agent.loop.mailbox.length_max = 0
+        assert (await (await engine.add_order(shell("true"))).ended()).state is OrderState.FINISHED
+
+
 async def test_an_address_that_changes_is_followed_and_the_old_link_is_closed(tmp_path: Path) -> None:
     async with Engine(tmp_path) as engine:
         local = AgentId("local")

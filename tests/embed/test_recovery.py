@@ -95,6 +95,34 @@ async def test_a_node_that_ends_again_and_again_is_given_up_and_everybody_is_tol
         assert (await engine.order(order.id).view()).id == order.id
 
 
+@pytest.mark.parametrize("name", ["controller", "local"])
+async def test_a_disk_that_fails_ends_the_engine_and_everybody_is_told(tmp_path: Path, name: str) -> None:
+    async with Engine(tmp_path) as engine:
+        stream = engine.events()
+        order = await engine.add_order(call(asyncio.Event().wait, on_lost="fail"))
+        await seen(stream, AttemptAssigned)
+        waiting = [asyncio.ensure_future(order.ended()), asyncio.ensure_future(read(stream, lambda _: False))]
+        found = node(engine, name)
+        loop = found.loop if name == "controller" else found.agent.loop
+
+        async def append(*_: object) -> None:
+            raise StoreFault("The disk is full.")
+
+        loop.store.append = append
+        if name == "controller":
+            with pytest.raises(EngineClosed, match="disk is full"):
+                await engine.add_order("call")
+        else:
+            await order.cancel()
+        for one in waiting:
+            with pytest.raises(EngineClosed, match="disk is full"):
+                await one
+        assert restarts(engine) == 0
+    async with Engine(tmp_path) as engine:
+        ended = await engine.order(order.id).ended()
+        assert ended.state is (OrderState.FAILED if name == "controller" else OrderState.CANCELLED)
+
+
 @pytest.mark.parametrize("how", ["ended", "reopened"])
 async def test_a_process_goes_on_without_us_and_its_return_code_is_exact(tmp_path: Path, how: str) -> None:
     go_on = tmp_path / "go_on"

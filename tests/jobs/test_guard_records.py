@@ -203,3 +203,15 @@ def test_a_job_wants_no_second_ending_when_it_is_killed_while_its_ending_waits(
     guard.obey("forget", ["a"])
     rows = guard.until("a", "ended")
     assert [(row[1], row[4]) for row in rows] == [("ended", 0)]
+
+
+def test_an_orphan_that_died_just_now_keeps_endings_back(guard: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "orphans", lambda: [1 << 30])  # it may have left others to us, that are not listed yet
+    guard.ask("a", "exit 0")
+    guard.until("a", "started")
+    while not guard.jobs["a"].gone:
+        assert guard.turn() == []
+    assert guard.turn() == []
+    assert guard.ending == {}
+    monkeypatch.setattr(guard, "orphans", list)
+    guard.until("a", "ended")

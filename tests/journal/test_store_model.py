@@ -61,7 +61,8 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.folder = tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+        place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self.folder = tempfile.TemporaryDirectory(prefix="u-model-", dir=place)
         self.site = Site(self.kind, Path(self.folder.name))
         self.model = Model()
         self.store: OpenStore = self.run(self.site.open())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.base.codec import pack
+from engine.base.codec import encode, pack
 from engine.base.ids import AgentId, OrderId
 from engine.base.problem import Problem
 from engine.model import event as e
@@ -56,6 +56,10 @@ ODD: dict[str, list[e.Event]] = {
     "forked over an order": [
         e.AttemptEnded(O, 5, 1, SUCCEEDED),
         e.OrderForked(O, 5, (e.Branch(OrderId("other"), "x", (0, "x", 0)),)),
+    ],
+    "forked twice into one": [
+        e.AttemptEnded(O, 5, 1, SUCCEEDED),
+        e.OrderForked(O, 5, (e.Branch(OrderId("o|x"), "x", (0, "x", 0)), e.Branch(OrderId("o|x"), "x", (0, "x", 0)))),
     ],
     "joined without a fork": [e.OrderJoined(O, 5, SUCCEEDED, {})],
     "marked by nobody": [e.OrderMarked(O, 5, Mark.KILL, None)],
@@ -151,6 +155,46 @@ def test_branches_of_an_odd_join_and_odd_branch_names(cluster: PureCluster) -> N
     assert written == ["AttemptEnded", "OrderFinished", "OrderCommanded", "OrderBroken"]
     assert cluster.order("f").state is OrderState.BROKEN
     assert report(cluster, e.AttemptEnded(y, 5, 1, SUCCEEDED)) == ["AttemptEnded"], "the branch is still the agent's"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        encode(["OrderDreamt", "o", 5]),
+        encode(["OrderMoved", "o", 5, {}]),
+        encode(["OrderMoved", "o", "late", [1]]),
+        encode(["AttemptEnded", "o", 5, 1]),
+    ],
+)
+def test_an_event_that_can_not_be_read_breaks_the_order_it_is_about(cluster: PureCluster, raw: bytes) -> None:
+    cluster.add("o")
+    cluster.add("other")
+    good = cluster.language.encode(e.AttemptStarted(OrderId("other"), 5, 1, 77))
+    before = len(cluster.controller.log)
+    assert cluster.controller.command(AgentReported(LOCAL, (pack([raw, good]),)), cluster.now_ms) is None
+    assert kinds(cluster.controller.log[before:]) == ["OrderCommanded", "OrderBroken", "AttemptStarted"]
+    assert "can not be read" in str(cluster.order("o").outcome)
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        b"",
+        b"\xc1",
+        encode(5),
+        pack([encode(5)]),
+        pack([encode([])]),
+        pack([encode(["OrderDreamt"])]),
+        pack([encode(["OrderDreamt", "nobody", 5])]),
+        pack([encode(["OrderDreamt", ["o"], 5])]),
+        pack([encode(["NodeDreamt", 5, "o"])]),
+    ],
+)
+def test_a_record_that_can_not_be_read_and_is_about_nobody_is_left_out(cluster: PureCluster, packed: bytes) -> None:
+    cluster.add("o")
+    before = len(cluster.controller.log)
+    assert cluster.controller.command(AgentReported(LOCAL, (packed,)), cluster.now_ms) is None
+    assert cluster.controller.log[before:] == []
 
 
 def test_a_refused_order_that_is_gone_or_has_ended_changes_nothing(cluster: PureCluster) -> None:

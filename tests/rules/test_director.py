@@ -249,3 +249,25 @@ def test_lines_are_first_in_first_out_however_long() -> None:
     assert lines.head(need) is None
     assert not lines.leave("o1")  # type: ignore[arg-type]
     assert len(lines) == 0
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_who_was_given_back_out_of_a_line_is_in_nobodys_way(*, restored: bool) -> None:
+    """Also after a snapshot: the agent still has the order, because the controller has not said that it has read it."""
+    cluster = PureCluster(script=never, parallel_max=1)
+    cluster.deploy(job())
+    for number in range(3):
+        cluster.add(f"o{number}")
+    assert cluster.decide(CancelOrder("o1")) is None
+    cluster.perform(cluster.controller)
+    cluster.deliver_down("local")
+    node = cluster.agents["local"]
+    assert list(node.turns.state.detached) == ["o1"]
+    if restored:
+        node.turns.state = node.machine.decode_state(node.machine.encode_state(node.turns.state))
+    assert list(node.turns.state.lines) == ["o2"]
+    cluster.subagents["local-1"].end(cluster.running("o0").key, cluster.now_ms, SUCCEEDED)
+    cluster.deliver_reports("local-1")
+    cluster.perform(node)
+    cluster.deliver_starts("local-1")
+    assert starts(cluster) == ["o0", "o2"]

@@ -25,6 +25,7 @@ from engine.model.job import OnLost
 from engine.model.order import LIVE, OrderState
 from engine.model.outcome import SUCCEEDED, Outcome, OutcomeKind, failed, unknown
 from engine.model.workflow import Workflow
+from engine.rules.agent import ControllerAcknowledged
 from engine.rules.commands.add_order import AddOrder
 from engine.rules.commands.add_orders import AddOrders
 from engine.rules.commands.cancel_order import CancelOrder
@@ -240,6 +241,9 @@ class Life(RuleBasedStateMachine):
                 break
         else:
             raise AssertionError([one for one in cluster.controller_state.orders.values() if one.state in LIVE])
+        for node in cluster.agents.values():
+            node.command(ControllerAcknowledged(len(node.records)), cluster.now_ms)
+            assert node.turns.state.orders == {}
         at_rest(cluster)
 
     def _help(self) -> bool:
@@ -279,9 +283,23 @@ def test_any_life_is_sound_and_ends(monkeypatch: pytest.MonkeyPatch, steps_max: 
 
 
 WEIGHTS = {
-    "carry": 40, "end": 15, "pass_time": 8, "deliver_everything": 5, "heal": 6, "add": 8, "deploy": 3,
-    "operate": 6, "kill": 2, "release": 5, "see": 3, "cut": 4, "cut_subagent": 4, "snapshot": 2,
-    "restart_subagent": 2, "restart_agent": 2, "restart_controller": 2,
+    "carry": 40,
+    "end": 15,
+    "pass_time": 8,
+    "deliver_everything": 5,
+    "heal": 6,
+    "add": 8,
+    "deploy": 3,
+    "operate": 6,
+    "kill": 2,
+    "release": 5,
+    "see": 3,
+    "cut": 4,
+    "cut_subagent": 4,
+    "snapshot": 2,
+    "restart_subagent": 2,
+    "restart_agent": 2,
+    "restart_controller": 2,
 }
 SETTINGS = (
     Options(agents=("local", "berlin"), wait_ms_max=20_000),

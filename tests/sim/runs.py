@@ -80,7 +80,7 @@ async def _main(seed: int, faults: Faults | None, report: Report, with_timeline:
 
 async def _live(cluster: SimCluster, storm: Storm, random: Random) -> None:
     await cluster.start()
-    work = Workload(cluster, Random(f"{cluster.seed}/workload"), storm.seconds)
+    work = Workload(cluster, Random(f"{cluster.seed}/workload"), storm.seconds * random.choice((0.3, 0.7, 1.0)))
     await work.prepare()
     working = asyncio.ensure_future(work.run())
     await storm.rage()

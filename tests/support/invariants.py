@@ -104,7 +104,7 @@ def _agent_is_sound(state: AgentState) -> None:
     waiting = {
         order.id
         for order in state.orders.values()
-        if order.state is OrderState.EXPECTING and is_scarcity(order.obstacle)
+        if order.state is OrderState.EXPECTING and is_scarcity(order.obstacle) and state.owns(order)
     }
     assert set(state.lines) == waiting
     assert set(state.detached) <= set(state.orders)
