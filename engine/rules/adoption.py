@@ -6,11 +6,11 @@
   controller.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from engine.base.codec import Raw, unpack
+from engine.base.codec import DecodeError, Raw, unpack
 from engine.base.ids import BRANCH_SEPARATOR, AgentId, OrderId
 from engine.base.problem import problem
 from engine.model import event as events
@@ -28,6 +28,9 @@ _PLAIN: dict[type[Event], tuple[frozenset[OrderState], OrderState | None]] = {
     kind: (frozenset(TRANSITIONS[kind.__name__][0]), TRANSITIONS[kind.__name__][1])
     for kind in (events.AttemptAssigned, events.AttemptStarted, events.AttemptEnded, events.OrderMoved)
 }
+UNREADABLE = (DecodeError, ValueError, RecursionError)
+_decode_any = msgspec.msgpack.Decoder().decode
+
 _SOURCES = {kind: frozenset(sources) for kind, (sources, _) in TRANSITIONS.items()}
 _TARGETS = {kind: target for kind, (_, target) in TRANSITIONS.items()}
 _NOT_AN_AGENTS = frozenset({"OrderAttaching", "OrderStarted"})
@@ -78,7 +81,7 @@ class Adoption:
     def take(self, language: Language, records: Iterable[bytes]) -> list[Adopted | Event]:
         """Return the events to write because of some records."""
         for packed in records:
-            for event, raw in zip(language.decode_events(packed), unpack(packed), strict=True):
+            for event, raw in self._events(language, packed):
                 if not event.travels:
                     continue
                 if not isinstance(event, OrderEvent):
@@ -86,6 +89,28 @@ class Adoption:
                 elif (seen := self._look(event.order)) is not None:
                     self._take(event, raw, seen)
         return self.found
+
+    def _events(self, language: Language, packed: bytes) -> Iterable[tuple[Event, Raw]]:
+        try:
+            return zip(language.decode_events(packed), unpack(packed), strict=True)
+        except UNREADABLE:
+            return self._readable(language, packed)
+
+    def _readable(self, language: Language, packed: bytes) -> Iterator[tuple[Event, Raw]]:
+        """Yield what can be read of a record, and break the orders that the rest is about."""
+        try:
+            raws = unpack(packed)
+        except UNREADABLE:
+            return
+        for raw in raws:
+            try:
+                event = language.decode_event(raw)
+            except UNREADABLE:
+                kind, order_id = _label(raw)
+                if self._look(order_id) is not None:
+                    self._break(order_id, f"a {kind} that can not be read")
+                continue
+            yield event, raw
 
     def _look(self, order_id: OrderId) -> _Seen | None:
         if order_id in self._seen:
@@ -108,14 +133,16 @@ class Adoption:
             return
         fault = self._fault(event, seen)
         if fault is not None:
-            self._seen[event.order] = None
-            self.found.append(
-                events.OrderCommanded(event.order, self._now_ms, self._agent, MarkOrder(event.order, Mark.CANCEL))
-            )
-            self.found.append(events.OrderBroken(event.order, self._now_ms, OddRecord(agent=self._agent, fault=fault)))
+            self._break(event.order, fault)
             return
         self.found.append(Adopted(event, raw))
         self._follow(event, seen)
+
+    def _break(self, order_id: OrderId, fault: str) -> None:
+        now_ms, agent = self._now_ms, self._agent
+        self._seen[order_id] = None
+        self.found.append(events.OrderCommanded(order_id, now_ms, agent, MarkOrder(order_id, Mark.CANCEL)))
+        self.found.append(events.OrderBroken(order_id, now_ms, OddRecord(agent=agent, fault=fault)))
 
     def _fault(self, event: OrderEvent, seen: _Seen) -> str | None:
         kind = type(event).__name__
@@ -140,6 +167,8 @@ class Adoption:
         return None
 
     def _fork_fault(self, event: events.OrderForked) -> str | None:
+        if len({branch.order for branch in event.branches}) != len(event.branches):
+            return "two branches of one name"
         for branch in event.branches:
             taken = self._seen[branch.order] if branch.order in self._seen else self._state.orders.get(branch.order)
             if taken is not None or branch.order != f"{event.order}{BRANCH_SEPARATOR}{branch.branch}":
@@ -184,6 +213,15 @@ def _seen_of(order: Order) -> _Seen:
         order.children,
         order.suspended_from,
     )
+
+
+def _label(raw: Raw) -> tuple[str, OrderId]:
+    """Return what an event that can not be read says it is, and the order it may be about."""
+    try:
+        kind, order_id, *_ = _decode_any(raw)
+    except (*UNREADABLE, TypeError):
+        return "", OrderId("")
+    return str(kind), OrderId(order_id if isinstance(order_id, str) else "")
 
 
 def _is_promised(snapshot: Order, seen: _Seen) -> bool:

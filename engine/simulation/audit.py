@@ -2,7 +2,6 @@
 
 * `unsettled` says what is still under way, a sentence each; a cluster is quiet when it says nothing.
 * `audit` compares: each journal's replay with the live state, byte for byte; the controller's copy with its agents'.
-* `leftovers` looks for what a closed node has left in the loop.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,11 +15,10 @@ from engine.runtime.link import LinkState
 from engine.runtime.recovery import Recovered, begin_recovery, replay
 from engine.simulation.checkers import bound_breaches
 from engine.simulation.disk import SimDisk
-from engine.simulation.loop_nodes import NODE
 
 if TYPE_CHECKING:
-    from engine.simulation.cluster import SimCluster, SimNode
-    from engine.simulation.loop import VirtualLoop
+    from engine.simulation.cluster import SimCluster
+    from engine.simulation.node import SimNode
 
 NOT_COMPARED = ("incarnation",)  # fields of an order that only its agent knows
 
@@ -152,7 +150,10 @@ def _replay_breaches(cluster: "SimCluster", node: "SimNode") -> Iterator[str]:
 
 def _difference(live: Any, recovered: Any) -> str:
     """Say where two states differ, as short as it can be said."""
-    one, other = msgspec.to_builtins(live.snapshot(), enc_hook=str), msgspec.to_builtins(recovered.snapshot(), enc_hook=str)
+    one, other = (
+        msgspec.to_builtins(live.snapshot(), enc_hook=str),
+        msgspec.to_builtins(recovered.snapshot(), enc_hook=str),
+    )
     names = [field.name for field in msgspec.structs.fields(live.snapshot())]
     for name, mine, theirs in zip(names, one, other, strict=False):
         if mine != theirs:
@@ -179,17 +180,3 @@ def _copy_breaches(cluster: "SimCluster", agent: str) -> Iterator[str]:
                 yield f"S4: {order.id}: the controller's {name} is {mine!r}, {agent}'s is {theirs!r}"
     for order_id in there:
         yield f"S4: {agent} owns {order_id}, which the controller does not know to be there"
-
-
-# --- after the end ----------------------------------------------------------------------------------------------------
-
-
-def leftovers(loop: "VirtualLoop", lane: str) -> Iterator[str]:
-    """L5: yield what a node that was closed has left in the loop: tasks, and timers that are still set."""
-    for one in loop.able_tasks():
-        ours = one.get_name().startswith(f"{lane} ")  # what the simulation itself does in the node's name
-        if one.home.get(NODE, "") == lane and not ours:  # type: ignore[attr-defined]  # our tasks carry their context
-            yield f"{lane} was closed and left the task {one.get_name()}"
-    for _, _, timer in loop._lane(lane).timers:
-        if not timer.cancelled():
-            yield f"{lane} was closed and left a timer: {getattr(timer, '_callback', timer)!r:.100}"

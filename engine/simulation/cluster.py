@@ -6,12 +6,10 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from random import Random
 from typing import Any, TypeVar
-
-import msgspec
 
 from engine.base.ids import AgentId, SubagentId
 from engine.base.problem import EngineClosed, Problem, Refused
@@ -32,17 +30,17 @@ from engine.rules.controller import ControllerMachine
 from engine.rules.operator_command import OperatorCommand
 from engine.runtime.link import LinkLost
 from engine.runtime.supervisor import Supervisor
-from engine.simulation.audit import leftovers
 from engine.simulation.disk import QUICK, DiskPace, SimDisk
+from engine.simulation.leftovers import leftovers
 from engine.simulation.loop import NODE, VirtualLoop
 from engine.simulation.modelled_jobs import JobModel
 from engine.simulation.network import CALM, SimNetwork, Weather
+from engine.simulation.node import AGENT, CLIENT, CONTROLLER, SUBAGENT, SimNode, SimProcess
 from engine.simulation.observe import Lookout
 from engine.simulation.processes import SimMachine
 from engine.simulation.world import SimClock, SimWorld
 
 CLUSTER = "simulated"
-CONTROLLER, AGENT, SUBAGENT, CLIENT = "controller", "agent", "subagent", "client"
 RESTART_MS = 2_000.0  # after which a node that gave up, or could not boot, is started again from outside
 RETRY_MS = 50.0  # between two attempts to send a command whose link was lost
 SUBAGENT_PARALLEL_MAX = 8
@@ -56,51 +54,6 @@ class PlantedMistake(Exception):
 EXPECTED_ENDS = (StoreFault, PlantedMistake)  # what may end a node by itself; anything else is a mistake of ours
 
 Result = TypeVar("Result")
-
-
-class SimProcess:
-    """One process of a node: a lane of the loop with a supervisor in it."""
-
-    def __init__(self, lane: str) -> None:
-        self.lane = lane
-        self.worlds: list[SimWorld] = []
-        self.supervisor: Supervisor[Any] | None = None
-        self.booted = False
-        self.gone = asyncio.Event()
-
-    @property
-    def actor(self) -> Any:
-        """The node that runs in it now, None while it boots."""
-        return None if self.supervisor is None or not self.booted else self.supervisor.node
-
-
-class SimNode:
-    """A node over all its processes."""
-
-    def __init__(self, name: str, role: str, machine: SimMachine, disk: SimDisk) -> None:
-        self.name = name
-        self.role = role
-        self.machine = machine
-        self.disk = disk
-        self.url = f"sim://{name}"
-        self.number = 0
-        self.drift_ppm = 0
-        self.process: SimProcess | None = None
-        self.paused = False
-        self.restarts = 0  # by supervisors, over all processes
-
-    @property
-    def actor(self) -> Any:
-        """The Controller, AgentNode or Subagent that runs now, None while it is down or boots."""
-        return None if self.process is None else self.process.actor
-
-    @property
-    def loop(self) -> Any:
-        """The durable loop of a controller or agent, None while there is none."""
-        actor = self.actor
-        if actor is None or self.role == SUBAGENT:
-            return None
-        return actor.agent.loop if self.role == AGENT else actor.loop
 
 
 class SimCluster:
@@ -137,9 +90,7 @@ class SimCluster:
         self._callables = callables if callables is not None else {}  # looked at for each attempt
         self._parallel_max = parallel_max
         self._agent_of = {f"{agent}-{one + 1}": agent for agent, count in self.agents.items() for one in range(count)}
-        self.lookout = Lookout(
-            self.language, lambda: loop.now_ns, self._agent_of.get, self.is_up, CONTROLLER
-        )
+        self.lookout = Lookout(self.language, lambda: loop.now_ns, self._agent_of.get, self.is_up, CONTROLLER)
         self._add(CONTROLLER, CONTROLLER, disks)
         for agent in self.agents:
             self._add(agent, AGENT, disks)
@@ -311,7 +262,7 @@ class SimCluster:
 
     def _world(self, node: SimNode) -> SimWorld:
         assert node.process is not None
-        breach = lambda sentence: self.lookout.breaches.tell(f"S10: {sentence}")  # noqa: E731 - reads well here
+        breach = lambda sentence: self.lookout.breaches.tell(f"S10: {sentence}")
         world = SimWorld(
             node.name,
             lane=node.process.lane,
@@ -448,7 +399,9 @@ class SimCluster:
 
     async def _snapshot(self, node: SimNode, process: SimProcess) -> None:
         loop, store = node.loop, node.loop.store
-        needed = loop.shown if node.role == CONTROLLER else self.lookout.ledger.promised(node.name) - 1  # a reader's own
+        needed = (
+            loop.shown if node.role == CONTROLLER else self.lookout.ledger.promised(node.name) - 1
+        )  # a reader's own
         try:
             saved = await store.snapshot()
             if loop.shown > (0 if saved is None else saved.index):
@@ -526,7 +479,9 @@ class SimCluster:
         await self.command(DeployWorkflow(versioned))
         return versioned.id
 
-    async def add_order(self, order: str, workflow: str, variables: Mapping[str, Any] | None = None, **options: Any) -> None:
+    async def add_order(
+        self, order: str, workflow: str, variables: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
         """Add an order; `options` are the other fields of AddOrder."""
         await self.command(AddOrder(order, workflow, dict(variables or {}), **options))
 

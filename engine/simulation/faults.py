@@ -16,9 +16,10 @@ import msgspec
 from engine.model import event as events
 from engine.model.event import Event
 from engine.model.order import OrderState
-from engine.simulation.cluster import AGENT, CLIENT, CONTROLLER, SUBAGENT, SimCluster
+from engine.simulation.cluster import SimCluster
 from engine.simulation.disk import QUICK, DiskPace
 from engine.simulation.network import CALM, Weather
+from engine.simulation.node import AGENT, CLIENT, CONTROLLER, SUBAGENT
 
 WALL_JUMP_MS_MAX = 600_000
 DRIFT_PPM_MAX = 500

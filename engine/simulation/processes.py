@@ -240,31 +240,35 @@ class SimGuard:
             return
         verb, *arguments = request
         if verb == "start":
-            self._start(arguments[0])
-        elif verb == "kill":
+            self._start(arguments[0], request)
+            return
+        if verb == "kill":
             self._kill(*arguments)
         else:
             for key in arguments[0]:
                 record = self.machine.records.get(key)
                 if record is not None and record.ending is not None:
                     del self.machine.records[key]
-        self._say(("taken",))
+        self._say(("taken", request))
 
-    def _start(self, spec: ProcessSpec) -> None:
+    def _start(self, spec: ProcessSpec, request: tuple[Any, ...]) -> None:
+        """Take on a start; it counts as taken once its record is durable."""
         machine = self.machine
         known = machine.records.get(spec.key)
         if known is not None or spec.key in self._recording:
             machine.counts["repeated_starts"] += 1
             if known is not None and (report := self._known(known)) is not None:
                 self._say(("report", report))
+            self._say(("taken", request))
             return
         record = self._recording[spec.key] = _Record(spec, machine.boot, machine.now_ms())
-        machine.later(machine.record_ms(), self._recorded, record)
+        machine.later(machine.record_ms(), self._recorded, record, request)
 
-    def _recorded(self, record: _Record) -> None:
+    def _recorded(self, record: _Record, request: tuple[Any, ...]) -> None:
         if not self.is_alive or self._recording.pop(record.spec.key, None) is None:
             return
         machine = self.machine
+        self._say(("taken", request))
         machine.records[record.spec.key] = record
         record.at_ms = machine.now_ms()
         if record.kill_now is not None:
@@ -435,7 +439,7 @@ class SimHost:
         if guard is not self._guard or self._reason is not None:
             return
         if message[0] == "taken":
-            del self._unanswered[:1]
+            self._unanswered = [request for request in self._unanswered if request is not message[1]]
         else:
             self._hand_on(message[1])
 

@@ -17,8 +17,9 @@ import pytest
 
 import engine as face
 from engine import Engine, EngineClosed, Refused, Workflow, job
+from engine.journal.lock import lock_directory
 from engine.ports import StoreFault
-from tests.embed.engines import call, restarts, shell
+from tests.embed.engines import WAIT_S_MAX, call, restarts, shell
 from tests.house.leaks import open_files
 
 
@@ -150,17 +151,28 @@ async def _drained(stream: Any) -> None:
         pass
 
 
+async def free(state: Path) -> Engine:
+    """An engine on a folder once nobody has it: a guard that was just being begun shares the lock until its exec."""
+    async with asyncio.timeout(WAIT_S_MAX):
+        while True:
+            try:
+                lock_directory(str(state)).release()
+                return Engine(state)
+            except StoreFault:
+                await asyncio.sleep(0)
+
+
 async def test_close_may_come_at_any_time_and_twice(tmp_path: Path) -> None:
     files = open_files()
     for turns in (0, 1, 2, 5, 20, 100):
-        engine = Engine(tmp_path)
+        engine = await free(tmp_path)
         opening = asyncio.ensure_future(engine.open())
         for _ in range(turns):
             await asyncio.sleep(0)
         opening.cancel()
         await asyncio.gather(opening, return_exceptions=True)
         await asyncio.gather(engine.close(), engine.close())
-    async with Engine(tmp_path) as engine:
+    async with await free(tmp_path) as engine:
         await (await engine.add_order(shell("true"))).result()
         await asyncio.gather(engine.close(), engine.close())
     assert open_files() == files

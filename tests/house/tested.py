@@ -18,6 +18,9 @@ REGISTRIES = ("engine.rules.instructions", "engine.rules.commands", "engine.jobs
 DOORS = {
     "engine.__main__": "python -m engine",
     "engine.jobs.guard": "started as a script",
+    "engine.snapshot": "python -m engine.snapshot, started by a node for its own journal",
+    "engine.simulation.pytest_plugin": "found by pytest through its entry point",
+    "engine.documents.printer": "for those who write documents with a program; the command line's diff comes next",
 }
 
 _TESTS_LINE = re.compile(r"^\s*Tests:\s*(.+)$", re.MULTILINE)

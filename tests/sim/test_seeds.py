@@ -2,10 +2,10 @@
 
 `make sim SEED=17` replays one with its timeline; `make sim SEEDS=2000` tries more.
 
-Tests: engine/simulation/cluster.py, engine/simulation/faults.py, engine/simulation/audit.py,
-engine/simulation/checkers.py, engine/simulation/coverage.py, engine/simulation/observe.py,
-engine/simulation/processes.py, engine/simulation/world.py, engine/simulation/disk.py,
-engine/simulation/modelled_jobs.py, engine/simulation/timeline.py
+Tests: engine/simulation/cluster.py, engine/simulation/faults.py, engine/simulation/audit.py
+Tests: engine/simulation/checkers.py, engine/simulation/coverage.py, engine/simulation/observe.py
+Tests: engine/simulation/processes.py, engine/simulation/world.py, engine/simulation/disk.py
+Tests: engine/simulation/modelled_jobs.py, engine/simulation/timeline.py
 """
 
 import json

@@ -1,0 +1,56 @@
+"""SimNode and SimProcess: a node of a simulated cluster, and one of its processes. Floor 10."""
+
+import asyncio
+from typing import Any
+
+from engine.runtime.supervisor import Supervisor
+from engine.simulation.disk import SimDisk
+from engine.simulation.processes import SimMachine
+from engine.simulation.world import SimWorld
+
+CONTROLLER, AGENT, SUBAGENT, CLIENT = "controller", "agent", "subagent", "client"
+
+
+class SimProcess:
+    """One process of a node: a lane of the loop with a supervisor in it."""
+
+    def __init__(self, lane: str) -> None:
+        self.lane = lane
+        self.worlds: list[SimWorld] = []
+        self.supervisor: Supervisor[Any] | None = None
+        self.booted = False
+        self.gone = asyncio.Event()
+
+    @property
+    def actor(self) -> Any:
+        """The node that runs in it now, None while it boots."""
+        return None if self.supervisor is None or not self.booted else self.supervisor.node
+
+
+class SimNode:
+    """A node over all its processes."""
+
+    def __init__(self, name: str, role: str, machine: SimMachine, disk: SimDisk) -> None:
+        self.name = name
+        self.role = role
+        self.machine = machine
+        self.disk = disk
+        self.url = f"sim://{name}"
+        self.number = 0
+        self.drift_ppm = 0
+        self.process: SimProcess | None = None
+        self.paused = False
+        self.restarts = 0  # by supervisors, over all processes
+
+    @property
+    def actor(self) -> Any:
+        """The Controller, AgentNode or Subagent that runs now, None while it is down or boots."""
+        return None if self.process is None else self.process.actor
+
+    @property
+    def loop(self) -> Any:
+        """The durable loop of a controller or agent, None while there is none."""
+        actor = self.actor
+        if actor is None or self.role == SUBAGENT:
+            return None
+        return actor.agent.loop if self.role == AGENT else actor.loop
