@@ -24,5 +24,5 @@ def make_language(instructions: Iterable[type[Instruction]] = (), jobs: Iterable
     return Language(
         Registry(Instruction, [*leaves_of(engine.rules.instructions, Instruction), *instructions]),
         Registry(Job, [*leaves_of(engine.jobs, Job), *jobs]),
-        Registry(OperatorCommand, leaves_of(engine.rules.commands, OperatorCommand)),  # type: ignore[type-abstract]
+        Registry(OperatorCommand, leaves_of(engine.rules.commands, OperatorCommand)),
     )

@@ -334,7 +334,7 @@ class World(Protocol):
         """What every process of this machine's jobs gets besides its own environment (PATH, HOME, …)."""
 
     def resolve(self, path: str) -> str:
-        """The absolute path of a path in a job's definition; a relative one counts from where our program was started."""
+        """The absolute path of a job's path; a relative one counts from where our program was started."""
 
     def revoke(self, reason: str) -> None:
         """End every capability of this incarnation, at once and for good."""

@@ -45,7 +45,9 @@ class AttemptBook:
 
     def __init__(self, node: str, tell: Callable[[str], None]) -> None:
         self.assigned: dict[Attempt, str] = {}  # → subagent
-        self.latest: dict[tuple[str, int], int] = {}  # order and attempt → `added` of the order that was so assigned last
+        self.latest: dict[
+            tuple[str, int], int
+        ] = {}  # order and attempt → `added` of the order that was so assigned last
         self._node = node
         self._tell = tell
         self._books: dict[OrderId, _Book] = {}
@@ -167,7 +169,9 @@ class Ledger:
             self.breaches.tell(f"S5: {group.key} was started twice, on {before.machine} and on {group.machine}")
         latest = self._latest.get((order, added))
         if latest is not None and latest.is_running:
-            self.breaches.tell(f"S5: attempt {number} of {order} began while attempt {latest.attempt} was still running")
+            self.breaches.tell(
+                f"S5: attempt {number} of {order} began while attempt {latest.attempt} was still running"
+            )
         self._started[attempt] = group
         self._latest[order, added] = group
 

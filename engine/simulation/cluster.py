@@ -72,7 +72,7 @@ class SimCluster:
         language: Language | None = None,
         parallel_max: int = SUBAGENT_PARALLEL_MAX,
     ) -> None:
-        """`agents`: name → number of subagents. `jobs`: label → model (`*` for the others). `callables`: for python jobs.
+        """`agents`: name → number of subagents. `jobs`: label → model (`*`: the others). `callables`: for python jobs.
 
         `parallel_max`: how many attempts each subagent may run at once.
         """
@@ -105,9 +105,13 @@ class SimCluster:
         self.lookout.breaches.tell(f"the simulation's own work failed: {type(error).__name__}: {error}")
 
     def _complain(self, _loop: Any, context: dict[str, Any]) -> None:
-        error = context.get("exception")
+        error, handle = context.get("exception"), context.get("handle")
+        home = (
+            getattr(context.get("task") or context.get("future"), "home", None) if handle is None else handle._context
+        )
+        node = NODE.get() if home is None else home.get(NODE, "")
         text = "" if error is None else f": {type(error).__name__}: {error}"
-        self.lookout.breaches.tell(f"{NODE.get() or 'the environment'}: {context.get('message')}{text}")
+        self.lookout.breaches.tell(f"{node or 'the environment'}: {context.get('message')}{text}")
 
     def _add(self, name: str, role: str, disks: DiskPace) -> None:
         disk = SimDisk(Random(f"{self.seed}/disk/{name}"), disks, partial(self._durable, name))

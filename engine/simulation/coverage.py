@@ -11,7 +11,7 @@ CATALOGUE: dict[str, str] = {
     "crash: job running": "a subagent was crashed while one of its processes ran",
     "crash: callable running": "a subagent was crashed while a callable ran inside it",
     "crash: attaching": "controller or agent was crashed between OrderAttaching and OrderAttached",
-    "crash: detached, not acknowledged": "an agent was crashed with detached orders its controller had not acknowledged",
+    "crash: detached, not acknowledged": "an agent was crashed with detached orders its controller did not have",
     "crash: fork under way": "the node that owns a forked order was crashed while its branches ran",
     "crash: retry waiting": "an agent was crashed while an order waited before another round of a retry",
     "crash: sleeping": "the owner of a sleeping order was crashed",

@@ -36,7 +36,9 @@ QUICK = DiskPace()
 class SimDisk(MemoryDisk):
     """The disk of one node."""
 
-    def __init__(self, random: Random, pace: DiskPace = QUICK, on_durable: Callable[[list[Record]], None] | None = None) -> None:
+    def __init__(
+        self, random: Random, pace: DiskPace = QUICK, on_durable: Callable[[list[Record]], None] | None = None
+    ) -> None:
         super().__init__()
         self.random = random
         self.pace = pace  # may be replaced at any time

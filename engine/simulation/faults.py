@@ -64,7 +64,7 @@ NO_FAULTS = Faults(seconds=0.0)
 class Storm:
     """The faults of one run."""
 
-    def __init__(self, cluster: SimCluster, faults: Faults = Faults()) -> None:
+    def __init__(self, cluster: SimCluster, faults: Faults = NO_FAULTS) -> None:
         self.cluster = cluster
         self.random = Random(f"{cluster.seed}/faults")
         self.counts: dict[str, int] = {}
@@ -76,7 +76,9 @@ class Storm:
         self._pace_ms = self.random.uniform(faults.every_ms_min, faults.every_ms_max)
 
     def _draw_kinds(self) -> dict[str, float]:
-        chosen = {name: weight * self.random.uniform(0.2, 2) for name, weight in WEIGHTS.items() if self.random.random() < 0.7}
+        chosen = {
+            name: weight * self.random.uniform(0.2, 2) for name, weight in WEIGHTS.items() if self.random.random() < 0.7
+        }
         return chosen or dict(WEIGHTS)
 
     @property
@@ -166,7 +168,9 @@ def _crash_of(roles: Sequence[str], *, notice: bool = True) -> Callable[[Storm],
         down_ms = storm.span_ms(8_000)
         storm.later(down_ms, partial(storm.cluster.boot, name))
         if storm.random.random() < BOOT_CRASH_RATE:
-            storm.later(down_ms + storm.random.uniform(0, BOOT_MS_MAX), partial(storm.cluster.crash, name, notice=notice))
+            storm.later(
+                down_ms + storm.random.uniform(0, BOOT_MS_MAX), partial(storm.cluster.crash, name, notice=notice)
+            )
             storm.later(down_ms + 2_000, partial(storm.cluster.boot, name))
         return True
 

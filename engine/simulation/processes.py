@@ -151,9 +151,7 @@ class SimMachine:
         self._pids += 1
         run = run_of(record.spec, self.name)
         record.pid = self._pids
-        record.group = ProcessGroup(
-            run.key, run.order, run.attempt, run.label, self.name, self.boot, self.loop.now_ns
-        )
+        record.group = ProcessGroup(run.key, run.order, run.attempt, run.label, self.name, self.boot, self.loop.now_ns)
         self.groups.append(record.group)
         self.tell(f"process {run.key} begins ({run.label})")
         self.on_begun(record.group)
@@ -272,7 +270,9 @@ class SimGuard:
         machine.records[record.spec.key] = record
         record.at_ms = machine.now_ms()
         if record.kill_now is not None:
-            ended = ProcessReport(record.spec.key, "ended", record.at_ms, 0, -15, "killed", "it was killed before it began")
+            ended = ProcessReport(
+                record.spec.key, "ended", record.at_ms, 0, -15, "killed", "it was killed before it began"
+            )
             self._conclude(record, ended)
             return
         machine.spawn(record, partial(self._exited, record))

@@ -32,6 +32,7 @@ from engine.simulation.modelled_jobs import JobModel
 from engine.simulation.processes import ProcessGroup
 
 SEEDS = 20
+DRAWN_FAULTS = Faults()  # kinds and pace are drawn from the seed
 STEPS_MAX = 5_000_000
 QUIET_SECONDS = 3_600.0
 LINES_SHOWN = 30  # of the timeline, in a failure's text
@@ -49,9 +50,14 @@ class SimulationFailed(AssertionError):
         self.timeline = list(timeline)
         last = "\n".join(self.timeline[-LINES_SHOWN:])
         super().__init__(
-            f"seed {seed} of {test}:\n" + "\n".join(self.found)
+            f"seed {seed} of {test}:\n"
+            + "\n".join(self.found)
             + f"\n\nReplay it, with its whole timeline: UNDERSTUDY_SEED={seed} (in this project: make sim SEED={seed})"
-            + (f"\nThe last {min(len(self.timeline), LINES_SHOWN)} lines of {len(self.timeline)}:\n{last}" if last else "")
+            + (
+                f"\nThe last {min(len(self.timeline), LINES_SHOWN)} lines of {len(self.timeline)}:\n{last}"
+                if last
+                else ""
+            )
         )
 
 
@@ -180,7 +186,9 @@ class Simulation:
         `may_rest` says of an order that has not ended whether it may stay so. Raises AssertionError.
         """
         try:
-            await self.cluster.until(lambda: not any(unsettled(self.cluster, may_rest)), "all is quiet", seconds=seconds)
+            await self.cluster.until(
+                lambda: not any(unsettled(self.cluster, may_rest)), "all is quiet", seconds=seconds
+            )
         except TimeoutError as error:
             raise AssertionError("\n".join([str(error), *unsettled(self.cluster, may_rest)])) from None
         if found := list(audit(self.cluster)):
@@ -217,7 +225,7 @@ def simulate(
     *,
     seeds: int = SEEDS,
     agents: Mapping[str, int] | Sequence[str] = ("local",),
-    faults: Faults | None = Faults(),
+    faults: Faults | None = DRAWN_FAULTS,
     jobs: Mapping[str, JobModel] | None = None,
     callables: Mapping[str, Callable[..., Any]] | None = None,
     parallel_max: int = 8,

@@ -42,7 +42,7 @@ class Timeline:
 
 
 def brief(what: msgspec.Struct) -> str:
-    """Write a struct in one line: its name, its fields without those that stand at their defaults, instants left out."""
+    """Write a struct in one line: its name and its fields, without defaults and instants."""
     parts = [type(what).__name__]
     for field in msgspec.structs.fields(what):
         value = getattr(what, field.name)

@@ -182,6 +182,10 @@ class _CheckedTransport:
         self._check(f"connect to {address}")
         return self._guarded(await self._transport.connect(address))
 
+    def revoke(self, reason: str) -> None:
+        """End the incarnation's connections."""
+        self._transport.revoke(reason)
+
     def _guarded(self, connection: Any) -> Connection:
         check, send = self._check, connection.send
 

@@ -4,21 +4,24 @@ python load.py STATE LEDGER FIRST COUNT: adds orders FIRST … FIRST+COUNT-1 (th
 says `ready`, then a line for each order accepted and ended, and `done` when all have ended.
 """
 
-
 import asyncio
 import sys
 from pathlib import Path
 
 from engine import Engine, Workflow, fork, job, parameter
+from engine.model.instruction import Instruction
 
-SCRIPT = 'echo "$UNDERSTUDY_ORDER $UNDERSTUDY_ATTEMPT $UNDERSTUDY_LABEL" >> "$LEDGER"; echo "$STEP=$UNDERSTUDY_ATTEMPT" > "$UNDERSTUDY_RESULT"'
+SCRIPT = """
+echo "$UNDERSTUDY_ORDER $UNDERSTUDY_ATTEMPT $UNDERSTUDY_LABEL" >> "$LEDGER"
+echo "$STEP=$UNDERSTUDY_ATTEMPT" > "$UNDERSTUDY_RESULT"
+"""
 
 
 def double(number: int) -> dict[str, int]:
     return {"doubled": 2 * number}
 
 
-def shell(name: str, script: str = SCRIPT) -> object:
+def shell(name: str, script: str = SCRIPT) -> Instruction:
     return job(name, shell=script, environment={"LEDGER": "${ledger}", "STEP": name}, timeout="60s")
 
 

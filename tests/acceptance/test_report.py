@@ -38,7 +38,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_the_report_is_on_all_four_years(report: str) -> None:
     rows = [line.split("|")[1:3] for line in report.splitlines() if line.startswith("| 20")]
-    assert [(year.strip(), int(days)) for year, days in rows] == [("2012", 366), ("2013", 365), ("2014", 365), ("2015", 365)]
+    assert [(year.strip(), int(days)) for year, days in rows] == [
+        ("2012", 366),
+        ("2013", 365),
+        ("2014", 365),
+        ("2015", 365),
+    ]
 
 
 def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_report(short_tmp: Path, report: str) -> None:

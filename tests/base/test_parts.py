@@ -64,7 +64,7 @@ class Again(msgspec.Struct, Leaf, array_like=True, tag="one"):
 
 
 def test_a_registry_decodes_by_keyword_and_refuses_the_rest() -> None:
-    registry = Registry(Leaf, [One])
+    registry: Registry[Leaf] = Registry(Leaf, [One])
     assert registry.decode(["one", 5], lambda kind, _: kind) == One(5)
     for raw in (["two"], [], "one", [1], ["one", "text"]):
         with pytest.raises(msgspec.ValidationError):

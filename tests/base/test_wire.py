@@ -1,6 +1,6 @@
 """The messages of links: their bytes, what may be added later, and what is refused without effort."""
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import pytest
 
 from engine.base.codec import DecodeError

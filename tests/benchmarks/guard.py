@@ -1,4 +1,4 @@
-"""The guard's own rate, beside bare ways to spawn, in alternating rounds of one run: `python -m tests.benchmarks.guard`.
+"""The guard's own rate beside bare ways to spawn, in alternating rounds: `python -m tests.benchmarks.guard`.
 
 * Each way runs the same trivial program to its end; the guard does so with everything it promises: durable start and
   exit records, output to two files, environment and folder of its own, the look for what a job left behind.

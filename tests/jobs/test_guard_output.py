@@ -30,7 +30,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if not mounted or subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("mounting a small file system needs root")
     yield place
-    subprocess.run(["umount", str(place)], check=True)
+    subprocess.run(["umount", "-l", str(place)], check=True)  # lazily: a killed job may be on its way out
 
 
 def fill(disk: Path) -> Path:

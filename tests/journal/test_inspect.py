@@ -5,7 +5,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import pytest
 
 from engine.journal.inspect import EpochRange, dump, stat, verify

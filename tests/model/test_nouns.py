@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from engine.base.ids import AgentId, OrderId, SubagentId
+from engine.base.limits import MESSAGE_LENGTH_MAX
 from engine.jobs.command import CommandJob
 from engine.jobs.process import ProcessJob
 from engine.jobs.shell import ShellJob
@@ -27,7 +28,7 @@ from engine.model.item import AgentItem, BundleItem, SubagentItem
 from engine.model.job import OnLost, Start
 from engine.model.obstacle import AnyObstacle, AttemptLost, JobLimitReached, WaitingUntil
 from engine.model.order import TRANSITIONS, Order
-from engine.model.outcome import MESSAGE_LENGTH_MAX, SUCCEEDED, failed, unknown
+from engine.model.outcome import SUCCEEDED, failed, unknown
 from engine.model.workflow import Workflow, walk_blocks
 from engine.ports import Entry, ProcessSpec, Record
 from engine.rules.instructions.fork import Fork

@@ -5,6 +5,7 @@ Tests: engine/rules/order.py, engine/rules/state.py
 """
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -37,10 +38,12 @@ from engine.rules.commands.suspend_order import SuspendOrder
 from engine.runtime import turn
 from tests.support.invariants import Checked, at_rest, quiet, replayed_alike, sound
 from tests.support.pure import PureCluster
+from tests.support.pure_nodes import PureNode
 from tests.support.workflows import Options, random_workflow, workflows
 
 ROUNDS_MAX = 400  # until everything has ended, after the healing
 ORDERS_MAX = 12
+LIFE_STEPS = 150
 SUBAGENTS = {"s1": "local", "s2": "local", "b1": "berlin"}
 WORKFLOWS = workflows(Options(agents=("local", "berlin"), wait_ms_max=20_000))
 BUNDLED = workflows(Options(agents=("local",), bundles=("fixed", "turns"), wait_ms_max=20_000))
@@ -345,12 +348,14 @@ def step(life: Life, draw: random.Random) -> None:
     getattr(life, name)(**some)
 
 
-def lead(seed: int) -> Life:
+def lead(seed: int, watch: Callable[[Life], None] | None = None) -> Life:
     """Lead one long life; return it, ended."""
     draw = random.Random(seed)
     life = Life()
+    if watch is not None:
+        watch(life)
     life.begin(random_workflow(draw, draw.choice(SETTINGS)), at_work=True)
-    for _ in range(150):
+    for _ in range(LIFE_STEPS):
         step(life, draw)
         sound(life.cluster)
     life.teardown()
@@ -361,3 +366,33 @@ def lead(seed: int) -> Life:
 def test_a_long_life_is_sound_and_ends(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(turn, "STEPS_PER_TURN_MAX", 1_000 if seed % 2 else 4)
     lead(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1_000, 1_200))
+def test_many_long_lives(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    monkeypatch.setattr(turn, "STEPS_PER_TURN_MAX", 1_000 if seed % 2 else 4)
+    lead(seed)
+
+
+@pytest.mark.parametrize("seed", range(12, 16))
+def test_the_replay_of_any_prefix_gives_the_state_of_that_moment(seed: int) -> None:
+    moments: dict[str, dict[int, bytes]] = {}
+
+    def watch(life: Life) -> None:
+        for node in life.cluster.nodes:
+            kept = moments[node.name] = {}
+
+            def wrote(_name: str, _events: Any, node: PureNode = node, kept: dict[int, bytes] = kept) -> None:
+                kept[len(node.records)] = node.machine.encode_state(node.turns.state)
+
+            node.watch = wrote
+
+    for node in lead(seed, watch).cluster.nodes:
+        state = node.machine.blank()
+        for index, record in enumerate(node.records, 1):
+            for event in node.machine.decode_events(record):
+                node.machine.apply(state, event, index)
+            if index in moments[node.name]:
+                assert node.machine.encode_state(state) == moments[node.name][index], f"{node.name} at {index}"
+    assert sum(map(len, moments.values())) > 50

@@ -62,8 +62,8 @@ def make_world(folder: Path) -> RealWorld:
         incarnation=1,
         transports={},
         open_store=no_store,
-        make_host=lambda *_: None,  # type: ignore[arg-type, return-value]
-        make_snapshot_maker=lambda *_: None,  # type: ignore[arg-type, return-value]
+        make_host=lambda *_: None,  # type: ignore[arg-type]
+        make_snapshot_maker=lambda *_: None,  # type: ignore[arg-type]
     )
 
 

@@ -11,7 +11,13 @@ from engine.simulation.faults import Faults, Storm
 from engine.simulation.loop import Deadlock, Runaway, VirtualLoop, run
 from tests.sim.workload import JOBS, Calls, Workload
 
-TOPOLOGIES: tuple[dict[str, int], ...] = ({"a": 1}, {"a": 3}, {"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 2, "b": 2, "c": 1})
+TOPOLOGIES: tuple[dict[str, int], ...] = (
+    {"a": 1},
+    {"a": 3},
+    {"a": 1, "b": 1},
+    {"a": 2, "b": 1},
+    {"a": 2, "b": 2, "c": 1},
+)
 QUIET_SECONDS = 1_200.0
 STEPS_MAX = 2_000_000
 ROUNDS_MAX = 40  # of a person who decides what resting orders wait for

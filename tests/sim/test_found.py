@@ -93,8 +93,8 @@ async def test_an_ack_does_not_overtake_a_command_that_was_given_before_it() -> 
     upper.link.start()
     await until(lambda: upper.coupled)
     seen: list[str] = []
-    lower.reception._on_ack = lambda session, cursor: seen.append("ack")  # type: ignore[assignment]
-    lower.reception._deliver = lambda session, number, raw, reply: seen.append("command")  # type: ignore[assignment]
+    lower.reception._on_ack = lambda session, cursor: seen.append("ack")
+    lower.reception._deliver = lambda session, number, raw, reply: seen.append("command")
     lower.log.append(b"\x01")
     lower.log.publish()
     await until(lambda: len(upper.records) == 1)

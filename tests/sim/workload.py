@@ -79,9 +79,13 @@ class Calls:
             if (one.order, one.added) != (order, added):
                 continue
             if one.attempt == attempt:
-                self.breaches.append(f"S5: attempt {attempt} of {order} was called twice, in {one.lane} and {NODE.get()}")
+                self.breaches.append(
+                    f"S5: attempt {attempt} of {order} was called twice, in {one.lane} and {NODE.get()}"
+                )
             elif not one.is_over and not self.is_dead(one.lane):
-                self.breaches.append(f"S5: attempt {attempt} of {order} was called while {one.attempt} ran in {one.lane}")
+                self.breaches.append(
+                    f"S5: attempt {attempt} of {order} was called while {one.attempt} ran in {one.lane}"
+                )
         call = Call(order, added, attempt, NODE.get())
         self.calls.append(call)
         return call

@@ -67,7 +67,8 @@ async def closed(cluster: SimCluster) -> None:
 
 def journaled(cluster: SimCluster, node: str) -> list[Any]:
     """Every durable event of a node."""
-    return [event for record in cluster.nodes[node].disk.image.records for event in cluster.language.decode_events(record.events)]
+    records = cluster.nodes[node].disk.image.records
+    return [event for record in records for event in cluster.language.decode_events(record.events)]
 
 
 def kinds(cluster: SimCluster, node: str, order: str) -> list[str]:

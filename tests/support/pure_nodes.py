@@ -29,7 +29,7 @@ class PureNode:
         self.lazy = False  # leave it over until `settle`
         self.now_ms = 0
         self.turns = Turns(machine, machine.blank(), 0, 1)
-        self._watch = watch
+        self.watch = watch
         self._keep(self.turns.begin(name, 0))
 
     def command(self, command: Any, now_ms: int) -> Problem | None:
@@ -81,8 +81,8 @@ class PureNode:
             events = self.machine.decode_events(turn.entry.events)
             self.records.append(turn.entry.events)
             self.log.extend(events)
-            if self._watch is not None:
-                self._watch(self.name, events)
+            if self.watch is not None:
+                self.watch(self.name, events)
         self.effects.extend(turn.effects)
         self.left.extend(turn.leftover)
         return turn
