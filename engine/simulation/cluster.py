@@ -35,7 +35,7 @@ from engine.simulation.leftovers import leftovers
 from engine.simulation.loop import NODE, VirtualLoop
 from engine.simulation.modelled_jobs import JobModel
 from engine.simulation.network import CALM, SimNetwork, Weather
-from engine.simulation.node import AGENT, CLIENT, CONTROLLER, SUBAGENT, SimNode, SimProcess
+from engine.simulation.node import AGENT, CLIENT, CONTROLLER, SUBAGENT, PlantedMistake, SimNode, SimProcess
 from engine.simulation.observe import Lookout
 from engine.simulation.processes import SimMachine
 from engine.simulation.world import SimClock, SimWorld
@@ -45,10 +45,6 @@ RESTART_MS = 2_000.0  # after which a node that gave up, or could not boot, is s
 RETRY_MS = 50.0  # between two attempts to send a command whose link was lost
 SUBAGENT_PARALLEL_MAX = 8
 POLL_MS_MIN, POLL_MS_MAX = 20.0, 3_000.0  # between two looks of `until`; they get rarer
-
-
-class PlantedMistake(Exception):
-    """The simulation let a node end by itself."""
 
 
 EXPECTED_ENDS = (StoreFault, PlantedMistake)  # what may end a node by itself; anything else is a mistake of ours

@@ -11,6 +11,10 @@ from engine.simulation.world import SimWorld
 CONTROLLER, AGENT, SUBAGENT, CLIENT = "controller", "agent", "subagent", "client"
 
 
+class PlantedMistake(Exception):
+    """The simulation let a node end by itself."""
+
+
 class SimProcess:
     """One process of a node: a lane of the loop with a supervisor in it."""
 

@@ -22,7 +22,7 @@ from tests.rules.steps import job, kinds
 from tests.support.pure import PureCluster
 
 LOCAL = AgentId("local")
-O = OrderId("o")  # noqa: E741
+O = OrderId("o")
 BUSY = Problem("Busy", "It is busy.")
 
 

@@ -23,7 +23,7 @@ from engine.rules.order import IllegalTransition, apply_order_event, descendants
 from engine.rules.state import NodeState
 from tests.house.order_states import RETURNS
 
-O = OrderId("o")  # noqa: E741
+O = OrderId("o")
 EVENTS: dict[str, e.OrderEvent] = {
     "OrderStarted": e.OrderStarted(O, 7),
     "OrderMoved": e.OrderMoved(O, 7, (1,)),

@@ -18,9 +18,20 @@ from engine.runtime.link import Link
 from engine.runtime.node_loop import NodeLoop
 from engine.runtime.outbox import Outbox
 from engine.runtime.reception import Reception
+from engine.simulation.faults import Faults
 from engine.simulation.processes import SimGuard
 
 Patch = Callable[[Any, str, Any], None]
+
+# Some mistakes need faults of a kind: then these, instead of those drawn from the seed.
+STALLS = Faults(seconds=12, every_ms_max=600, kinds={"pause": 2, "reset": 2, "cut": 1})
+RESETS = Faults(seconds=12, every_ms_max=600, kinds={"pause": 1, "reset": 2})
+FAULTS_FOR = {
+    "owed_before_catching_up": RESETS,
+    "old_sessions_live_on": STALLS,
+    "acks_overtake_starts": RESETS,
+    "reports_are_sent_once": RESETS,
+}
 
 
 def owed_before_catching_up(patch: Patch) -> None:
@@ -73,9 +84,9 @@ def guard_starts_again(patch: Patch) -> None:
     starts_are_repeated(patch)
     start = SimGuard._start
 
-    def started(self: Any, spec: Any) -> None:
+    def started(self: Any, spec: Any, request: Any) -> None:
         self.machine.records.pop(spec.key, None)
-        start(self, spec)  # type: ignore[call-arg]
+        start(self, spec, request)
 
     patch(SimGuard, "_start", started)
 

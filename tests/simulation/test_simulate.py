@@ -1,100 +1,195 @@
-"""@simulate: what a user's test is told when it fails, what it must have seen, and how a seed is replayed.
+"""@simulate: what a user's own test gets, and what it is told when a seed fails."""
 
-Tests: engine/simulation/simulate.py, engine/simulation/pytest_plugin.py
-Tests: engine/simulation/node.py, engine/simulation/leftovers.py
-"""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+import asyncio
+import inspect
+import time
+from typing import Any
 
 import pytest
 
-from engine import Workflow, job
-from engine.simulation.modelled_jobs import Duration
-from engine.simulation.simulate import Simulation, SimulationFailed, simulate
+from engine import Workflow, job, retry
+from engine.model.order import OrderState
+from engine.simulation.faults import Faults
+from engine.simulation.modelled_jobs import Duration, JobRun
+from engine.simulation.simulate import Simulation, SimulationFailed, chosen_seeds, simulate
 
-ONE = Workflow("one", job("step", shell="true"))
-JOBS = {"step": Duration(ms_min=10, ms_max=20)}
-ROOT = Path(__file__).resolve().parents[2]
+WORK = Workflow("work", job("one", shell="work", on_lost="rerun"), job("two", command=["work"], on_lost="rerun"))
+JOBS = {"*": Duration(ms_min=500, ms_max=3_000, results={"x": 1})}
+SHORT = Faults(seconds=5.0)
 
 
 @pytest.fixture(autouse=True)
-def no_seed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_seeds_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UNDERSTUDY_SEED", raising=False)
     monkeypatch.delenv("UNDERSTUDY_SEEDS", raising=False)
 
 
-def test_a_test_runs_over_its_seeds_and_sees_real_processes() -> None:
+@simulate(seeds=6, agents={"local": 2}, jobs=JOBS, faults=SHORT)
+async def test_a_workflow_ends_through_all_faults(sim: Simulation) -> None:
+    orders = [await sim.add_order(WORK) for _ in range(3)]
+    again = await sim.add_order("work", order_id="work-1")
+    assert (await again.ended()).id == "work-1"
+    for order in orders:
+        assert (await order.ended()).state is OrderState.FINISHED
+        assert order.variables["x"] == 1
+        assert order.outcome is not None
+    sim.sometimes("something had to be run again", len(sim.processes()) > 6)
+    assert sim.running() == []
+
+
+@simulate(seeds=2, faults=None)
+async def test_callables_of_the_workflow_are_known_and_good_weather_is_good(sim: Simulation) -> None:
+    calls: list[int] = []
+
+    async def count(number: int) -> dict[str, int]:
+        await asyncio.sleep(1)
+        calls.append(number)
+        return {"sum": number + 1}
+
+    workflow = Workflow("w", retry([job("count", python=count, arguments={"number": "${5}"})], times=2))
+    order = await sim.add_order(workflow)
+    await order.ended()
+    assert order.variables == {"sum": 6}
+    assert calls == [5]
+    assert sim.storm.counts == {}
+
+
+@simulate(seeds=2, faults=SHORT, jobs={})
+async def test_coroutines_of_the_user_stand_for_jobs(sim: Simulation) -> None:
+    seen: list[str] = []
+
+    async def one(run: JobRun) -> dict[str, Any]:
+        await sim.sleep(1)
+        seen.append(run.order)
+        return {"y": run.attempt}
+
+    sim.cluster._jobs["one"] = one
+    order = await sim.add_order(WORK)
+    await sim.sleep(3)
+    await sim.heal()
+    await sim.run_until_quiet()
+    assert order.state is OrderState.FINISHED
+    assert set(seen) == {"work-1"}
+    assert [group.label for group in sim.processes("two")] == ["two"] * len(sim.processes("two"))
+
+
+def failure_of(test: Any) -> SimulationFailed:
+    with pytest.raises(SimulationFailed) as raised:
+        test()
+    return raised.value
+
+
+def test_a_failing_seed_says_how_to_replay_it_and_how_it_ended() -> None:
+    @simulate(seeds=3, faults=None)
+    async def wrong(sim: Simulation) -> None:
+        await sim.add_order(WORK)
+        assert sim.seed < 1, "seeds above 0 are bad"
+
+    failure = failure_of(wrong)
+    assert failure.seed == 1
+    text = str(failure)
+    assert "seeds above 0 are bad" in text
+    assert "UNDERSTUDY_SEED=1" in text
+    assert "make sim SEED=1" in text
+    assert "OrderAdded work-1" in text
+    assert any("OrderAdded work-1" in line for line in failure.timeline)
+    assert isinstance(failure.__cause__, AssertionError)
+
+
+def test_what_must_hold_always_is_asked_at_every_event_and_process() -> None:
+    @simulate(seeds=1, faults=None, jobs=JOBS)
+    async def two_at_once(sim: Simulation) -> None:
+        sim.always(lambda: len(sim.running("one")) < 2, "one at a time")
+        for _ in range(2):
+            await sim.add_order(WORK)
+
+    assert "always: one at a time" in str(failure_of(two_at_once))
+
+    @simulate(seeds=1, faults=None)
+    async def can_not_be_asked(sim: Simulation) -> None:
+        sim.always(lambda: 1 / 0, "a sum")
+        await sim.add_order(WORK)
+
+    assert "always: a sum (ZeroDivisionError: division by zero)" in str(failure_of(can_not_be_asked))
+
+
+def test_what_no_seed_has_met_fails_at_the_end() -> None:
+    @simulate(seeds=3, faults=None)
+    async def never(sim: Simulation) -> None:
+        sim.sometimes("a seed is 1", sim.seed == 1)
+        sim.sometimes("a seed is 7", sim.seed == 7)
+
+    with pytest.raises(AssertionError, match="in none of 3 seeds of .*never: a seed is 7"):
+        never()
+
+
+def test_an_order_that_never_ends_is_told_with_its_reason() -> None:
+    @simulate(seeds=1, faults=None)
+    async def nobody_there(sim: Simulation) -> None:
+        await sim.add_order(Workflow("w", job("one", shell="work", bundle="nobody")))
+        await sim.run_until_quiet(seconds=30)
+
+    assert "L3: order w-1 is expecting" in str(failure_of(nobody_there))
+
+
+def test_orders_may_rest_when_the_test_says_so() -> None:
+    @simulate(seeds=1, faults=None, may_rest=lambda order: order.state is OrderState.EXPECTING)
+    async def may_wait(sim: Simulation) -> None:
+        await sim.add_order(Workflow("w", job("one", shell="work", bundle="nobody")))
+
+    may_wait()
+
+
+def test_reaching_for_the_real_world_is_an_escape_even_if_the_job_catches_it() -> None:
+    def look() -> None:
+        try:
+            time.time()
+        except RuntimeError:
+            pass
+
+    @simulate(seeds=1, faults=None)
+    async def escaping(sim: Simulation) -> None:
+        await (await sim.add_order(Workflow("w", job("look", python=look)))).ended()
+
+    assert "escape: time.time leaves the simulation" in str(failure_of(escaping))
+
+
+def test_one_seed_can_be_named_and_is_told_with_its_timeline(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     seen: list[int] = []
 
-    @simulate(seeds=3, jobs=JOBS, faults=None)
-    async def check(sim: Simulation) -> None:
-        order = await sim.add_order(ONE)
-        assert (await order.ended()).state == "finished"
-        assert len(sim.processes("step")) == 1
+    @simulate(seeds=3, faults=None)
+    async def remember(sim: Simulation) -> None:
         seen.append(sim.seed)
-
-    check()
-    assert seen == [0, 1, 2]
-
-
-def test_a_condition_that_breaks_names_the_seed_and_how_to_replay_it() -> None:
-    @simulate(seeds=2, jobs=JOBS, faults=None)
-    async def check(sim: Simulation) -> None:
-        sim.always(lambda: not sim.running("step"), "nothing ever runs")
-        await (await sim.add_order(ONE)).ended()
-
-    with pytest.raises(SimulationFailed, match="nothing ever runs") as failed:
-        check()
-    assert failed.value.seed == 0
-    assert "make sim SEED=0" in str(failed.value)
-    assert failed.value.timeline
-
-
-def test_what_no_seed_met_fails_the_test() -> None:
-    @simulate(seeds=2, jobs=JOBS, faults=None)
-    async def check(sim: Simulation) -> None:
-        sim.sometimes("the moon is blue", condition=False)
-
-    with pytest.raises(AssertionError, match=r"in none of 2 seeds of .*: the moon is blue"):
-        check()
-
-
-def test_the_environment_chooses_the_seed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    seeds: list[int] = []
-
-    @simulate(seeds=5, jobs=JOBS, faults=None)
-    async def check(sim: Simulation) -> None:
-        await (await sim.add_order(ONE)).ended()
-        seeds.append(sim.seed)
+        sim.sometimes("never", False)
 
     monkeypatch.setenv("UNDERSTUDY_SEED", "17")
-    check()
-    assert seeds == [17]
-    assert "seed 17 of" in capsys.readouterr().out
+    remember()
+    assert seen == [17]
+    assert "EpochBegan epoch=1" in capsys.readouterr().out
 
 
-def test_a_test_without_sim_is_refused() -> None:
-    with pytest.raises(TypeError, match="takes no argument `sim`"):
+def test_the_environment_may_ask_for_more_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen_seeds(3) == ([0, 1, 2], False)
+    monkeypatch.setenv("UNDERSTUDY_SEEDS", "5")
+    assert chosen_seeds(3) == ([0, 1, 2, 3, 4], False)
+    monkeypatch.setenv("UNDERSTUDY_SEED", "9")
+    assert chosen_seeds(3) == ([9], True)
 
-        @simulate(seeds=1)
-        async def check() -> None: ...
 
+def test_runners_see_a_plain_function_without_sim() -> None:
+    @simulate(seeds=1, faults=None, agents=["a", "b"])
+    async def documented(first: int, sim: Simulation, second: int = 2) -> None:
+        """What it is for."""
+        assert (first, second) == (1, 2)
+        assert list(sim.cluster.agents) == ["a", "b"]
 
-def test_pytest_shows_the_timeline_of_a_failing_seed(tmp_path: Path) -> None:
-    (tmp_path / "test_user.py").write_text(
-        "from engine.simulation.simulate import simulate\n"
-        "@simulate(seeds=1, faults=None)\n"
-        "async def test_wrong(sim):\n"
-        "    assert False, 'as planned'\n"
-    )
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(
-        argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
-    )
-    assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert "as planned" in ended.stdout
-    assert "timeline of seed 0" in ended.stdout
+    assert list(inspect.signature(documented).parameters) == ["first", "second"]
+    assert not inspect.iscoroutinefunction(documented)
+    assert documented.__doc__ == "What it is for."
+    documented(1)
+    with pytest.raises(TypeError, match="no argument `sim`"):
+
+        @simulate()
+        async def without() -> None: ...
