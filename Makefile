@@ -53,10 +53,10 @@ sim: ready-dev ## simulated clusters under faults (SEED=17 replays one, SEEDS=50
 	  $(pytest) $(if $(SEED),-s,$(parallel)) tests/sim $(ARGS)
 
 flows: ready-dev ## the golden transcripts, compared
-	$(pytest) -q tests/flows $(ARGS)
+	$(pytest) -q tests/rules/test_flows.py $(ARGS)
 
 flows-rewrite: ready-dev ## the golden transcripts, written anew; review them as a diff
-	UNDERSTUDY_REWRITE=1 $(pytest) -q tests/flows $(ARGS)
+	UNDERSTUDY_REWRITE=1 $(pytest) -q tests/rules/test_flows.py $(ARGS)
 
 acceptance: ready-dev ## real processes, kill -9, real files
 	$(pytest) tests/acceptance -m "not soak" $(ARGS)
