@@ -5,7 +5,7 @@
 * A key is started once, until it is forgotten. What nobody saw end is lost, never failed.
 * An ending is reported when nothing of the job's process tree is left, or it says what could not be ended.
 * One guard for a directory (a lock), one owner for a guard (the newest), nobody of another user.
-* Signals stay handled, never ignored: a job would inherit an ignored one. No descriptor is inheritable.
+* Signals stay handled, never ignored: a job would inherit an ignored one.
 """
 
 import contextlib
@@ -484,8 +484,6 @@ def main() -> None:
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: what a job leaves behind comes to us, not to init
     guard, listener = Guard(sys.argv[1], options), socket.socket(fileno=options["listener"])
     wake, bell = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    for number in (options["lock"], options["listener"]):
-        os.set_inheritable(number, False)
     for number in HEARD:
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(bell.fileno(), warn_on_full_buffer=False)

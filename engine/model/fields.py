@@ -19,5 +19,5 @@ def parse_size(text: str) -> Size:
         raise ValueError(f"{text!r} is not a size; write a number and a unit, such as 500kB, 10MB or 1GiB")
     exact = float(match[1]) * _UNITS[match[2]]
     if exact > SIZE_BYTES_MAX:
-        raise ValueError(f"{text[:40]!r} is larger than {SIZE_BYTES_MAX >> 40} TiB")
+        raise ValueError(f"{text[:60]!r} is larger than {SIZE_BYTES_MAX >> 40} TiB")
     return Size(round(exact))

@@ -33,7 +33,9 @@ def test_it_passes() -> None:
 
 def test_a_payment_that_is_run_again_when_it_is_lost_pays_twice_and_a_seed_shows_it(tmp_path: Path) -> None:
     source = (FOLDER / "test_payroll.py").read_text()
-    changed, count = re.subn(r'job\("pay", shell="transfer", ', 'job("pay", on_lost="rerun", shell="transfer", ', source)
+    changed, count = re.subn(
+        r'job\("pay", shell="transfer", ', 'job("pay", on_lost="rerun", shell="transfer", ', source
+    )
     assert count == 1
     (tmp_path / "test_payroll.py").write_text(changed)
     code, text = run(tmp_path, 200)

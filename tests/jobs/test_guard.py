@@ -61,6 +61,18 @@ async def test_a_job_inherits_nothing_from_the_guard(tmp_path: Path) -> None:
         os.umask(mask)
 
 
+async def test_a_job_inherits_no_signal_settings_of_the_owner(tmp_path: Path) -> None:
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+    try:
+        async with watching(tmp_path) as watch:
+            await watch.run(spec("a", "grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"))
+            assert watch.out("a").decode().split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGHUP, ignored)
+
+
 async def test_standard_input_is_empty(tmp_path: Path) -> None:
     async with watching(tmp_path) as watch:
         [report] = await watch.run(spec("a", "cat"))
