@@ -19,7 +19,7 @@ from tests.sim.runs import Report, run_seed
 
 pytestmark = [pytest.mark.timeout(1_800), pytest.mark.slow]
 
-SEEDS = int(os.environ.get("UNDERSTUDY_SEEDS") or 400)
+SEEDS = int(os.environ.get("UNDERSTUDY_SEEDS") or 240)
 BATCHES = 10
 ONE = os.environ.get("UNDERSTUDY_SEED")
 DIGEST = "from tests.sim.runs import run_seed; print(run_seed({seed}).digest)"
