@@ -38,7 +38,19 @@ UNSERVED = ("Diverged", "TooOld", "PeerBehind", "PeerDiverged")  # a journal doe
 
 Answer = TypeVar("Answer")
 
-_ENDING = (events.OrderFinished, events.OrderFailed, events.OrderCancelled, events.OrderBroken)
+_ENDINGS = frozenset(
+    kind.__name__ for kind in (events.OrderFinished, events.OrderFailed, events.OrderCancelled, events.OrderBroken)
+)
+
+
+class _Head(msgspec.Struct, array_like=True, gc=False):
+    """How any event begins: its kind and, of an order's event, the order. The rest is skipped undecoded."""
+
+    kind: str
+    order: Any = None
+
+
+_heads = msgspec.msgpack.Decoder(list[_Head]).decode
 
 
 class Happening(msgspec.Struct, frozen=True):
@@ -254,9 +266,9 @@ class Client:
 
         def on_records(records: list[WireRecord]) -> None:
             for record in records:
-                for event in self.language.decode_events(record.events):
-                    if isinstance(event, _ENDING) and event.order in self._watchers:
-                        self._tell_end(event.order)
+                for head in _heads(record.events):
+                    if head.kind in _ENDINGS and head.order in self._watchers:
+                        self._tell_end(head.order)
             self._watched = Cursor(records[-1].index, records[-1].epoch)
             link.acknowledge(self._watched)
 

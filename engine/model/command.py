@@ -24,7 +24,7 @@ class Command:
     right: ClassVar[str]
 
 
-class NodeCommand(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class NodeCommand(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """What one node asks of another, down a link."""
 
 
@@ -87,7 +87,7 @@ ToSubagent = StartAttempt | KillAttempt
 # --- subagent → agent: reports, the records of a subagent's outbox ----------------------------------------------------
 
 
-class Report(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Report(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """What a subagent tells of one attempt; idempotent by order, `added` and attempt."""
 
     order: OrderId

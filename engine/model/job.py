@@ -35,7 +35,7 @@ class OnLost(enum.StrEnum):
     FAIL = "fail"
 
 
-class Start(msgspec.Struct, frozen=True, array_like=True):
+class Start(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One attempt, ready to run: everything evaluated, nothing left to decide. Spans in milliseconds."""
 
     key: str

@@ -85,7 +85,7 @@ TRANSITIONS: dict[str, tuple[tuple[OrderState, ...], OrderState | None]] = {
 }
 
 
-class Order(msgspec.Struct, array_like=True, kw_only=True):
+class Order(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """A run of a workflow. Instants in milliseconds since 1970 UTC."""
 
     id: OrderId

@@ -21,7 +21,7 @@ class OutcomeKind(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-class Outcome(msgspec.Struct, frozen=True, array_like=True):
+class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The kind, a process's return code where there was one (negative: the signal), and a sentence."""
 
     kind: OutcomeKind

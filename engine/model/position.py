@@ -6,11 +6,14 @@
 * A number equal to the block's length means: past the last step of that block.
 """
 
+from functools import lru_cache
+
 Position = tuple[int | str, ...]
 Block = tuple[int | str, ...]  # a position without its last number: the block in which the step stands
 
 FIRST: Position = (0,)
 ROUND_MARK = "+"
+BLOCKS_KEPT_MAX = 16_384  # an order asks for its block several times at each step
 
 
 def following(position: Position) -> Position:
@@ -34,6 +37,7 @@ def branch_of(position: Position) -> tuple[str, int]:
     return name, int(number or 0)
 
 
+@lru_cache(maxsize=BLOCKS_KEPT_MAX)
 def block_of(position: Position) -> Block:
     """Return the block of a position, with round numbers taken away: the key under which its steps are found."""
     if len(position) == 1:

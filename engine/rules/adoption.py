@@ -37,7 +37,7 @@ _NOT_AN_AGENTS = frozenset({"OrderAttaching", "OrderStarted"})
 _ENDS_OF_BRANCHES = (events.OrderFinished, events.OrderFailed, events.OrderCancelled)
 
 
-class Adopted(msgspec.Struct, frozen=True):
+class Adopted(msgspec.Struct, frozen=True, gc=False):
     """An agent's event with its bytes, which are stored unchanged."""
 
     event: Event

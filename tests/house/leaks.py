@@ -61,8 +61,8 @@ class Session:
 
         asyncio.runners._cancel_all_tasks = noticing  # type: ignore[attr-defined]
 
-    def _heard(self, event: str, _arguments: object) -> None:
-        if event in PROCESS_EVENTS:
+    def _heard(self, event: str, _arguments: object, watched: frozenset[str] = PROCESS_EVENTS) -> None:
+        if event in watched:  # a default, since at the interpreter's end the module's names are gone before the hook
             self.process_started = True
 
     def processes(self) -> dict[int, str]:
