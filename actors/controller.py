@@ -139,8 +139,8 @@ class Controller:
             answer(self._encode(CommandUnreadable(fault=str(error))))
             return
 
-        def read(state: ControllerState, now_ms: int) -> bytes:
-            return self._page(self.machine.query(state, query, now_ms))
+        def read(_state: ControllerState, now_ms: int) -> bytes:
+            return self._page(self.loop.turns.query(query, now_ms))
 
         def done(body: Any) -> None:
             if not isinstance(body, EngineClosed):

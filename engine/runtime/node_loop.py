@@ -48,7 +48,7 @@ class Batch:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.records: list[Record] = []
-        self.visible: list[tuple[Callable[[Any], None] | None, Any]] = []  # (answer to, answer) or (None, effect)
+        self.visible: deque[tuple[Callable[[Any], None] | None, Any]] = deque()  # (answer to, answer), (None, effect)
         self.marks: dict[str, Cursor] = {}
         self.index = 0
 
@@ -83,6 +83,8 @@ class NodeLoop(Generic[S]):
         self._perform = perform
         self._on_closed = on_closed
         self._scope = TaskScope(world.node, self._failed)
+        self._to_decide: deque[Work] = deque()  # taken from the mailbox
+        self._deciding: Batch | None = None
         self._to_keep: deque[Batch] = deque()
         self._keeping: list[Batch] = []  # being appended
         self._to_show: deque[Batch] = deque()  # the first may be waiting for the standby
@@ -99,7 +101,7 @@ class NodeLoop(Generic[S]):
         """Begin an activation: its first record, what recovery says is owed, and the three stages."""
         batch = Batch()
         turn = self.turns.begin(self.world.node, self.world.clock.now_ms())
-        batch.visible = [(None, one) for one in (*turn.effects, *self.machine.resume(self.turns.state))]
+        batch.visible.extend((None, one) for one in (*turn.effects, *self.machine.resume(self.turns.state)))
         self._add(batch, turn.entry)
         self._leave_over(turn.leftover)
         self._hand_on(batch)
@@ -146,8 +148,11 @@ class NodeLoop(Generic[S]):
             work = await self.mailbox.take(COMMANDS_PER_TURN_MAX, self._has_room)
             batch = Batch()
             now_ms = self.world.clock.now_ms()
-            for one in work:
-                self._take(one, batch, now_ms)
+            self._deciding, self._to_decide = batch, deque(work)
+            while self._to_decide:
+                self._take(self._to_decide[0], batch, now_ms)
+                self._to_decide.popleft()
+            self._deciding = None
             self._hand_on(batch)
             await asyncio.sleep(0)
 
@@ -214,15 +219,16 @@ class NodeLoop(Generic[S]):
                 await self._show_news.wait()
             batch = self._to_show[0]
             await self._replication.acknowledged(batch.index)
-            self._to_show.popleft()
             self.shown = batch.index
             self.shown_marks.update(batch.marks)
             if batch.records:
                 self._feed.publish(batch.records)
-            for done, shown in batch.visible:
+            while batch.visible:
                 if not self._replication.may_act():
                     await self._replication.acting()
+                done, shown = batch.visible.popleft()
                 (done or self._perform)(shown)
+            self._to_show.popleft()
             self._in_flight -= 1
             if self._in_flight < BATCHES_IN_FLIGHT_MAX:
                 self.mailbox.poke()
@@ -241,12 +247,18 @@ class NodeLoop(Generic[S]):
         self.alarms.close()
         self.world.revoke(reason)
         self._feed.close(reason)
-        left = self.mailbox.drain()
-        waiting = [done for batch in (*self._to_show, *self._keeping, *self._to_keep) for done, _ in batch.visible]
-        for done in (*waiting, *(work.done for work in left)):
+        batches = [*self._to_show, *self._keeping, *self._to_keep, *filter(None, [self._deciding])]
+        waiting = [done for batch in batches for done, _ in batch.visible]
+        for done in (*waiting, *(work.done for work in (*self._to_decide, *self.mailbox.drain()))):
             if done is not None:
-                done(EngineClosed(reason))
+                self._tell_end(done, reason)
         return True
+
+    def _tell_end(self, done: Callable[[Any], None], reason: str) -> None:
+        try:
+            done(EngineClosed(reason))
+        except Exception:  # one who can not be told must not keep the others waiting
+            log.exception("an end could not be told", node=self.world.node)
 
     async def close(self, reason: str = "it was closed") -> None:
         """End the node: what is durable stays, whoever waits is told; the store is closed. Safe to call twice."""

@@ -64,6 +64,14 @@ class Turns(Generic[S]):
             return turn
         return self._record(turn, decision, now_ms, marks)
 
+    def query(self, query: Any, now_ms: int) -> Any:
+        """Answer a query from the state as decided so far; a mistake of ours is a Problem of that query alone."""
+        try:
+            return self.machine.query(self.state, query, now_ms)
+        except Exception as error:
+            log.exception("query failed", query=type(query).__name__)
+            return Mistake(fault=f"{type(error).__name__} in {type(query).__name__}")
+
     def begin(self, node: str, now_ms: int) -> Turn:
         """Take the events that open an activation."""
         return self._record(Turn(self.index), self.machine.begin(self.state, self.epoch, node, now_ms), now_ms, b"")

@@ -214,6 +214,28 @@ async def test_a_failed_append_ends_the_node_and_tells_everybody(bench: Bench) -
         bench.ask(4)
 
 
+async def test_a_mistake_while_deciding_leaves_nobody_waiting(bench: Bench) -> None:
+    before, after = bench.ask(1), asyncio.get_running_loop().create_future()
+    bench.loop.post(Work(read=lambda _state, _now_ms: 1 // 0, done=after.set_result))
+    behind = bench.ask(2)
+    assert [type(await one) for one in (before, after, behind)] == [EngineClosed] * 3
+    assert [type(error) for error in bench.seen.ended] == [ZeroDivisionError]
+
+
+async def test_an_answer_that_can_not_be_given_keeps_no_other_from_hearing_of_the_end(bench: Bench) -> None:
+    def raises(_answer: Any) -> None:
+        raise ZeroDivisionError
+
+    told = [bench.ask(1)]
+    bench.loop.post(Work(Add(1), done=raises))
+    told.append(bench.ask(2))
+    bench.loop.post(Work(Add(1), done=raises))
+    told.append(bench.ask(3))
+    answers = [await one for one in told]
+    assert [type(answer) for answer in answers] == [Accepted, EngineClosed, EngineClosed]
+    assert [type(error) for error in bench.seen.ended] == [ZeroDivisionError]
+
+
 async def test_a_full_mailbox_refuses(bench: Bench) -> None:
     bench.loop.mailbox.length_max = 3
     for _ in range(3):

@@ -53,6 +53,12 @@ def test_what_can_not_be_advanced_is_broken_in_the_same_record() -> None:
     assert one.state.broken == {"bad": "Mistake"}
 
 
+def test_a_query_that_raises_is_a_problem_of_that_query_alone() -> None:
+    one = turns()
+    assert one.query("total", 0) == 0
+    assert one.query(ZeroDivisionError(), 0).code == "Mistake"
+
+
 def test_an_exception_in_apply_ends_the_node() -> None:
     with pytest.raises(AssertionError, match="disagree"):
         turns().command(Add("apply raises"), 0)

@@ -93,7 +93,9 @@ class CountingMachine:
     def resume(self, state: Count) -> list[Any]:
         return [f"resumed with {state.total}"]
 
-    def query(self, state: Count, _query: Any, _now_ms: int) -> int:
+    def query(self, state: Count, query: Any, _now_ms: int) -> int:
+        if isinstance(query, Exception):
+            raise query
         return state.total
 
     def encode_event(self, event: Any) -> bytes:
