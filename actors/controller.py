@@ -87,8 +87,8 @@ class Controller:
             refusals=(Diverged, TooOld),
         )
 
-    async def start(self, store: Store, feed: Feed, replication: Replication, url: str) -> None:
-        """Recover, begin an activation, listen for clients; raises StoreFault."""
+    async def recover(self, store: Store, feed: Feed, replication: Replication) -> None:
+        """Read the journal; nothing goes on yet. Raises StoreFault."""
         self.feed = feed
         self.loop = await open_node(
             machine=self.machine,
@@ -100,6 +100,9 @@ class Controller:
             on_closed=self._on_closed,
         )
         self._recovered = True
+
+    async def start(self, url: str) -> None:
+        """Begin an activation, listen for clients."""
         self.loop.start()
         await self.reception.open(url)
 

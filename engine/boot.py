@@ -19,6 +19,7 @@ from engine.model.language import Language
 from engine.ports import Store, World
 from engine.rules.agent import AgentMachine
 from engine.rules.controller import ControllerMachine
+from engine.rules.controller_state import ControllerState
 from engine.runtime.alone import Alone
 from engine.runtime.keeper import SNAPSHOT_EVERY_RECORDS, Keeper
 from engine.runtime.node_loop import NodeLoop
@@ -75,15 +76,22 @@ async def boot_controller(
     on_closed: OnClosed,
     language: Language | None = None,
     snapshot_every_records: int = SNAPSHOT_EVERY_RECORDS,
+    on_recovered: Callable[[ControllerState, Cursor], None] | None = None,
 ) -> Controller:
-    """Boot a controller that listens at a url; raises StoreFault."""
+    """Boot a controller that listens at a url; raises StoreFault.
+
+    `on_recovered` sees the state as the journal has it, and the journal's end, before the first turn; it changes nothing.
+    """
     controller = Controller(world, ControllerMachine(language or standard_language()), cluster, on_closed)
     async with AsyncExitStack() as undo:
         store = await world.open_store()
         undo.push_async_callback(store.close)
         undo.push_async_callback(controller.close, NOT_BOOTED)
         feed = feed_of(store)
-        await controller.start(store, feed, Alone(), url)
+        await controller.recover(store, feed, Alone())
+        if on_recovered is not None:
+            on_recovered(controller.loop.state, feed.tip)
+        await controller.start(url)
         keep(world, controller.role, store, feed, controller.loop, list, snapshot_every_records)
         undo.pop_all()
     return controller

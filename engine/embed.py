@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from actors.controller import Controller
 from engine.base.codec import Value, value_fault
 from engine.base.ids import AgentId, Cursor, SubagentId, is_name
 from engine.base.problem import EngineClosed, Refused
@@ -23,7 +24,7 @@ from engine.model.job import OnLost
 from engine.model.order import Order, OrderState
 from engine.model.outcome import Outcome
 from engine.model.workflow import Workflow, WorkflowId
-from engine.ports import StoreFault
+from engine.ports import StoreFault, World
 from engine.real import RealPlace
 from engine.rules.commands.add_order import AddOrder
 from engine.rules.commands.add_orders import AddOrders
@@ -178,8 +179,7 @@ class Engine:
             await self._supervise(_subagent_of(name), place, subagent)
             agent_boot = partial(boot_agent, url=f"memory://agent-{name}", snapshot_every_records=every)
             await self._supervise(name, place, agent_boot, f"agent-{name}")
-        controller_boot = partial(boot_controller, url="memory://controller", snapshot_every_records=every)
-        await self._supervise("controller", place, controller_boot)
+        await self._supervise("controller", place, self._boot_controller)
         if self.failure is not None:
             raise EngineClosed(str(self.failure)) from self.failure
         self._client = Client(place.world("client"), ("memory://controller",), CLUSTER, self._language)
@@ -190,6 +190,10 @@ class Engine:
             subagent_id = SubagentId(_subagent_of(name))
             item = SubagentItem(subagent_id, agent, f"memory://{subagent_id}", self._parallel_max)
             await self.client.command(ChangeItem(item))
+
+    async def _boot_controller(self, world: World, **options: Any) -> Controller:
+        every = self._snapshot_every_records
+        return await boot_controller(world, url="memory://controller", snapshot_every_records=every, **options)
 
     async def _supervise(self, node: str, place: RealPlace, boot: Any, folder: str | None = None) -> None:
         async def start(on_closed: Callable[[BaseException], None]) -> Any:

@@ -6,6 +6,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 
 from engine.base.ids import NAME_LENGTH_MAX, AgentId, BundleId, SubagentId, is_name
 from engine.base.problem import Refused
@@ -14,8 +15,7 @@ from engine.cli.request import Request
 from engine.client.client import Client
 from engine.documents.node import quoted
 from engine.model.item import BundleItem
-from engine.model.order import LIVE, Order
-from engine.model.query import ListOrders
+from engine.model.order import Order
 from engine.model.workflow import DEFAULT_AGENT, Workflow
 from engine.rules.instructions.job import Execute
 from engine.rules.statement import CONTROLLER, agents_of
@@ -52,25 +52,18 @@ def bundles_needed(workflow: Workflow) -> list[BundleItem]:
     ]
 
 
-async def unfinished_orders(client: Client) -> list[Order]:
-    """Return all orders that have not ended, branches left out, in the order in which they were added."""
-    return await _listed(client, ListOrders(states=LIVE))
+async def chosen_order(
+    client: Client, workflow: Workflow, request: Request, unfinished: Sequence[Order]
+) -> Order | None:
+    """Return the order that is meant, None when a new one is to begin; raises Ended when the request contradicts it.
 
-
-async def family_of(client: Client, order: Order) -> list[Order]:
-    """Return an order and all its branches, parents first."""
-    found = {order.id: order}
-    for one in await _listed(client, ListOrders(roots_only=False)):
-        if one.parent in found:
-            found[one.id] = one
-    return list(found.values())
-
-
-async def chosen_order(client: Client, workflow: Workflow, request: Request, unfinished: list[Order]) -> Order | None:
-    """Return the order that is meant, None when a new one is to begin; raises Ended when the request contradicts it."""
+    `unfinished`: the root orders that had not ended when the engine was opened, as they were then. Such a one is meant
+    although it may have ended by now, for nobody has been told of its end.
+    """
     own = [order for order in unfinished if order.workflow.partition("@")[0] == workflow.name]
     if request.order is not None:
-        found = await _named_order(client, workflow, request.order)
+        left = next((order for order in unfinished if order.id == request.order), None)
+        found = _of(workflow, left or await _known_order(client, request.order))
     else:
         found = own[-1] if own and not request.new else None
     if found is not None and request.new:
@@ -92,22 +85,15 @@ def _can_run(agent: str) -> bool:
     return is_name(agent) and len(agent) <= AGENT_CHARS_MAX
 
 
-async def _named_order(client: Client, workflow: Workflow, order_id: str) -> Order | None:
+async def _known_order(client: Client, order_id: str) -> Order | None:
     try:
-        order = (await client.order(order_id)).order
+        return (await client.order(order_id)).order
     except Refused:
         return None
-    name = order.workflow.partition("@")[0]
-    if name != workflow.name or order.parent is not None:
-        raise Ended(ExitCode.USAGE, f"Order {order_id} is one of workflow {name}; choose another id.")
+
+
+def _of(workflow: Workflow, order: Order | None) -> Order | None:
+    name = workflow.name if order is None else order.workflow.partition("@")[0]
+    if order is not None and (name != workflow.name or order.parent is not None):
+        raise Ended(ExitCode.USAGE, f"Order {order.id} is one of workflow {name}; choose another id.")
     return order
-
-
-async def _listed(client: Client, query: ListOrders) -> list[Order]:
-    found: list[Order] = []
-    while True:
-        page = await client.orders(query)
-        found.extend(view.order for view in page.orders)
-        if not page.more:
-            return found
-        query = ListOrders(page.orders[-1].order.id, query.states, query.workflow, query.roots_only)

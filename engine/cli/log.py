@@ -1,6 +1,7 @@
 """Logging of the role `run`: structured lines into a bounded file of the state directory. Floor 11.
 
 * The terminal belongs to the order's progress; only --debug puts log lines there, on standard error.
+* Loggers that show what a program hands to a library are kept from telling details: operands hold people's secrets.
 * What is logged before the state directory is ours waits in memory; a file that can not be written stops nobody.
 """
 
@@ -18,6 +19,8 @@ LOG_FOLDER = "log"
 LOG_FILE = "run.log"
 LOG_BYTES_MAX = 5 << 20  # of run.log; then it becomes run.log.1, and the one before that is gone
 EARLY_RECORDS_MAX = 1_000
+
+TELLTALES = ("aiosqlite",)  # its debug lines hold each statement with its operands
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -111,11 +114,15 @@ class Logging:
         self._all: list[logging.Handler] = [self.file, *([DebugLog()] if debug else [])]
         self._level = logging.DEBUG if debug else logging.INFO
         self._before = logging.WARNING
+        self._telltales: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         top = logging.getLogger()
         self._before = top.level
         top.setLevel(self._level)
+        for name in TELLTALES:
+            self._telltales[name] = logging.getLogger(name).level
+            logging.getLogger(name).setLevel(max(self._telltales[name], logging.INFO))
         for one in self._all:
             top.addHandler(one)
         return self
@@ -123,6 +130,8 @@ class Logging:
     def __exit__(self, *_: object) -> None:
         top = logging.getLogger()
         top.setLevel(self._before)
+        for name, level in self._telltales.items():
+            logging.getLogger(name).setLevel(level)
         for one in self._all:
             top.removeHandler(one)
             one.close()

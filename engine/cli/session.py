@@ -1,7 +1,10 @@
 """Session: one `run` on the embedded engine: it begins or resumes the order, follows it, and obeys Ctrl-C. Floor 11.
 
+* Which orders are unfinished is what the journal said before the engine went on: such an order is followed to its end,
+  also when it has ended by the time we look.
 * What is shown comes from the controller's events alone; for a resumed order they are read from the journal's start,
-  and everything before the present activation is past.
+  and everything before the engine was opened is past.
+* What a command of ours does is told once the command is accepted, which means durable.
 * It ends when the order has ended, or when nothing of it can go on by itself.
 """
 
@@ -13,23 +16,23 @@ from collections.abc import Mapping
 import msgspec
 
 from engine.base.codec import Value
-from engine.base.ids import START, OrderId
+from engine.base.ids import START, Cursor, OrderId
 from engine.base.problem import EngineClosed, Refused
 from engine.base.tasks import TaskScope
-from engine.cli.choice import agents_needed, bundles_needed, chosen_order, family_of, unfinished_orders
+from engine.cli.choice import agents_needed, bundles_needed, chosen_order
 from engine.cli.exits import Ended, ExitCode
 from engine.cli.face import Face
 from engine.cli.lines import Screen
 from engine.cli.log import Logging
 from engine.cli.output import day_text
 from engine.cli.presses import KILL, SUSPEND, Presses
+from engine.cli.recall import RecallingEngine
 from engine.cli.request import Request
 from engine.cli.steps import StepTable, Strand
 from engine.cli.values import complete_values
 from engine.client.client import EventStream, Happening
-from engine.embed import Engine
 from engine.journal.lock import holder_of
-from engine.model.event import EpochBegan, OrderCommandDropped
+from engine.model.event import OrderCommandDropped
 from engine.model.job import OnLost
 from engine.model.order import Mark, Order, OrderState
 from engine.model.workflow import Workflow
@@ -44,7 +47,7 @@ from engine.runtime.link import LinkLost
 from engine.runtime.real_clock import RealClock
 
 TICK_S = 0.25  # while nothing happens: how often a picture is drawn anew and the engine asked whether it lives
-NEWS_MAX = 1_000  # events read ahead of the picture
+NEWS_MAX = 1_000  # events read ahead of the picture, and of the past until others may run
 
 _CODES = {
     OrderState.FINISHED: ExitCode.FINISHED,
@@ -75,17 +78,17 @@ class Session:
         self._screen = screen
         self._log = log
         self._clock = RealClock()
-        self._engine = Engine(request.state, agents=agents_needed(workflow, request))
+        self._engine = RecallingEngine(request.state, agents=agents_needed(workflow, request))
         self._presses = Presses(self._wake, self._last_words)
         self._acted = 0  # how many presses have been acted on
         self._table: StepTable
-        self._stream: EventStream | None = None
+        self._streams: list[EventStream] = []
         self._news: asyncio.Queue[Happening | None] = asyncio.Queue(NEWS_MAX)
         self._scope = TaskScope("run", self._failed)
         self._failure: BaseException | None = None
         self._seen = 0  # index of the last record shown
-        self._owed = 0  # index of the last record that a command of ours made: before it nothing is judged
-        self._past: set[tuple[OrderId, int]] = set()  # attempts that began before this activation
+        self._owed = 0  # index of a record, such as a command of ours made: before it is seen nothing is judged
+        self._past: set[tuple[OrderId, int]] = set()  # attempts that began before the engine was opened
         self._tried: set[tuple[OrderId, int]] = set()  # those of them that were released
         self._excused: set[tuple[OrderId, int]] = set()  # what a command of ours is about to set in motion
 
@@ -110,21 +113,24 @@ class Session:
             self._face.state = state
             self._log.file.open(state)
             client = self._engine.client
-            unfinished = await unfinished_orders(client)
-            order = await chosen_order(client, self._workflow, self._request, unfinished)
-            self._mention([one for one in unfinished if order is None or one.id != order.id])
+            left = self._engine.unfinished
+            news = self._events(left.cursor)
+            self._owed = left.cursor.index + 1  # the record with which this opening begins
+            order = await chosen_order(client, self._workflow, self._request, left.roots)
+            self._mention([one for one in left.roots if order is None or one.id != order.id])
             if order is None:
                 await self._begin()
             else:
                 await self._go_on(order)
+            self._scope.start(self._read(news), "events")
             code = await self._follow()
             order = (await client.order(self._table.root.order)).order
             return Ending(code, self._table, order)
         finally:
             self._screen.end(self._clock.now_ms())
             await self._scope.close()
-            if self._stream is not None:
-                await self._stream.aclose()
+            for stream in self._streams:
+                await stream.aclose()
             await self._engine.close()
 
     # --- the beginning ------------------------------------------------------------------------------------------------
@@ -139,11 +145,9 @@ class Session:
             raise Ended(ExitCode.DOCUMENT, f"{self._request.file}: {refused.problem.sentence}") from None
         if self._presses.count:
             raise Ended(ExitCode.INTERRUPTED, "Interrupted before an order began; nothing was run.")
-        self._stream = self._engine.events()
         added = await self._engine.add_order(self._workflow, self._given, order_id=self._request.order)
         self._table = StepTable(OrderId(added.id), self._workflow)
         self._screen.begin(self._table, self._heading(added.id, self._workflow, "begins"))
-        self._scope.start(self._read(self._stream), "events")
 
     async def _go_on(self, order: Order) -> None:
         """Follow an order that is there already; one that has ended is only looked at."""
@@ -160,29 +164,31 @@ class Session:
                 f" with ({version}). --new begins another order with the changed file."
             )
         steps = [step for step in self._table.steps() if not step.is_open]
-        what = f"goes on; {len(steps)} {'step has' if len(steps) == 1 else 'steps have'} ended before"
-        self._screen.begin(self._table, self._heading(order.id, began_with, what))
+        is_ending = order.mark in (Mark.CANCEL, Mark.KILL)
+        told = f"{len(steps)} {'step has' if len(steps) == 1 else 'steps have'} ended before"
+        what = "is being cancelled" if is_ending else "goes on"
+        self._screen.begin(self._table, self._heading(order.id, began_with, f"{what}; {told}"))
         failed = self._table.stays_failed()
         suspended = any(one.state is OrderState.SUSPENDED for one in self._table.strands.values())
-        if failed or suspended or order.mark is Mark.SUSPEND:
+        if not is_ending and (failed or suspended or order.mark is Mark.SUSPEND):
             self._excused.update((strand.order, strand.attempt) for strand in failed)
             await self._command(ResumeOrder(order.id))
 
     async def _catch_up(self, order: Order) -> None:
-        """Apply all events from before this activation; where the journal has trimmed them, begin with the state."""
-        epoch = (await self._engine.client.status()).counts["epoch"]
-        self._stream = self._engine.events(START)
-        reading = self._scope.start(self._read(self._stream), "history")
+        """Apply all events up to where the engine was opened; where they were trimmed, take the state of that place."""
+        left = self._engine.unfinished
         try:
-            while not _begins(happening := await self._next(), epoch):
-                self._apply(happening)
+            number = 0
+            async for happening in self._events(START):
+                if happening.id.index > left.cursor.index:
+                    break
+                self._table.apply(happening.event, happening.id.index)
+                number += 1
+                if number % NEWS_MAX == 0:
+                    await asyncio.sleep(0)
         except Refused:
-            await asyncio.wait([reading])
-            await self._stream.aclose()
-            self._failure = None
-            self._stream = self._engine.events()
-            self._table.seed(await family_of(self._engine.client, order))
-            self._scope.start(self._read(self._stream), "events")
+            self._table = StepTable(order.id, self._table.workflow)
+            self._table.seed(left.family(order.id) or [order])
         self._past = {(step.order, step.attempt) for step in self._table.steps() if step.kind == "job"}
 
     def _heading(self, order: str, workflow: Workflow, what: str) -> str:
@@ -212,7 +218,7 @@ class Session:
                 self._presses.ask()
             await self._release()
             await self._obey()
-            if self._seen >= self._owed and self._acted < KILL and self._table.is_still(self._excused):
+            if self._seen >= self._owed and self._table.is_still(self._excused):
                 return self._still_code()
         return _CODES[self._table.root.state]
 
@@ -238,15 +244,14 @@ class Session:
         order = self._table.root.order
         if self._presses.count >= SUSPEND and self._acted < SUSPEND:
             self._acted = SUSPEND
-            if not self._face.is_cut:
+            if await self._command(SuspendOrder(order)) and not self._face.is_cut:
                 self._screen.note(
                     "Suspending: running attempts are let run to their end. Ctrl-C again cancels and kills."
                 )
-            await self._command(SuspendOrder(order))
         if self._presses.count >= KILL and self._acted < KILL:
             self._acted = KILL
-            self._screen.note("Cancelling: running attempts are killed. Ctrl-C again gives up waiting for them.")
-            await self._command(CancelOrder(order, kill=True))
+            if await self._command(CancelOrder(order, kill=True)):
+                self._screen.note("Cancelling: running attempts are killed. Ctrl-C again gives up waiting for them.")
 
     async def _command(self, command: OperatorCommand) -> bool:
         """Send a command and remember its record; one that is pointless by now is refused, which is no harm."""
@@ -268,6 +273,11 @@ class Session:
         return strand
 
     # --- news ---------------------------------------------------------------------------------------------------------
+
+    def _events(self, after: Cursor) -> EventStream:
+        stream = self._engine.events(after)
+        self._streams.append(stream)
+        return stream
 
     async def _read(self, stream: EventStream) -> None:
         async for happening in stream:
@@ -307,8 +317,3 @@ class Session:
     def _closed_code(self) -> ExitCode:
         failure = getattr(self._engine, "failure", None)
         return ExitCode.STATE if failure is None or isinstance(failure, StoreFault) else ExitCode.MISTAKE
-
-
-def _begins(happening: Happening | None, epoch: int) -> bool:
-    """Tell whether an event opens the controller's present activation."""
-    return happening is not None and isinstance(happening.event, EpochBegan) and happening.event.epoch == epoch

@@ -142,8 +142,8 @@ class StepTable:
 
         `excused`: held or failed strands (order, attempt) that a command is about to set in motion.
         """
-        if self.root.is_terminal:
-            return False
+        if self.root.is_terminal or self.root.mark in (Mark.CANCEL, Mark.KILL):
+            return False  # what is being cancelled ends by itself, held and failed branches with it
         skip = frozenset(excused)
         return all(strand.is_terminal or self._stands(strand, skip) for strand in self._present())
 
@@ -375,8 +375,9 @@ def _caught(_table: StepTable, strand: Strand, event: events.OrderCaught) -> Non
     strand.position = event.position
 
 
-def _marked(_table: StepTable, strand: Strand, event: events.OrderMarked) -> None:
-    strand.mark = event.mark
+def _marked(table: StepTable, strand: Strand, event: events.OrderMarked) -> None:
+    if event.agent is None or strand is not table.root:  # of the whole an agent only repeats what it was told, late
+        strand.mark = event.mark
 
 
 def _suspended(_table: StepTable, strand: Strand, event: Any) -> None:

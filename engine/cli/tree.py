@@ -1,9 +1,12 @@
 """The live tree of steps on a terminal, drawn by rich in our own loop, without a thread. Floor 11.
 
 * It never grows over the window while it lives; what remains on the screen at the end may be longer.
+* The window is as large as the terminal says: LINES and COLUMNS may be left over from another one.
 """
 
-from rich.console import Console
+import os
+
+from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -39,12 +42,24 @@ _MARKS = {"succeeded": "✓", "finished": "✓", "done": "✓", "failed": "✗",
 _OTHER_MARK = "•"
 
 
+class Window(Console):
+    """A console with the size of the terminal it writes to."""
+
+    @property  # type: ignore[misc] # nobody sets it
+    def size(self) -> ConsoleDimensions:
+        try:
+            columns, lines = os.get_terminal_size(self.file.fileno())
+        except (OSError, ValueError):
+            return super().size
+        return ConsoleDimensions(columns, lines) if columns and lines else super().size
+
+
 class LiveScreen:
     """A tree that is redrawn in place."""
 
     def __init__(self, face: Face) -> None:
         self._face = face
-        self._console = Console(highlight=False, markup=False, emoji=False)
+        self._console = Window(highlight=False, markup=False, emoji=False)
         self._live: Live | None = None
         self._table: StepTable | None = None
         self._drawn_ms = 0

@@ -48,6 +48,19 @@ def test_debug_shows_everything_on_standard_error(tmp_path: Path, capsys: pytest
     assert "understudy.test: deep order='o-1'" in capsys.readouterr().err
 
 
+def test_a_library_that_shows_operands_is_kept_from_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    telltale = logging.getLogger("aiosqlite")
+    before = telltale.level
+    with Logging(debug=True) as log:
+        log.file.open(tmp_path)
+        telltale.debug("executing %s", "INSERT with hunter2")
+        telltale.warning("it closes late")
+    assert telltale.level == before
+    told = capsys.readouterr().err + (tmp_path / "log/run.log").read_text()
+    assert "hunter2" not in told
+    assert "it closes late" in told
+
+
 def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOG_BYTES_MAX", 1_000)
     with Logging(debug=False) as log:

@@ -7,7 +7,7 @@ import pytest
 
 from engine.base.ids import AgentId, OrderId
 from engine.cli.steps import StepTable, place_text, round_of
-from engine.model.event import EpochBegan, OrderAdded, OrderStarted
+from engine.model.event import EpochBegan, OrderAdded, OrderMarked, OrderStarted
 from engine.model.expression import Expression, Template
 from engine.model.fields import Span
 from engine.model.job import OnLost, Start
@@ -25,7 +25,7 @@ from engine.rules.instructions.if_ import If
 from engine.rules.instructions.retry import Retry
 from engine.rules.instructions.sleep import Sleep
 from engine.rules.instructions.try_ import Try
-from tests.cli.story import job, lines, table_of
+from tests.cli.story import heard, job, lines, table_of
 from tests.support.pure import PureCluster
 
 HELD = (OrderId("o"), 1)
@@ -229,6 +229,37 @@ def test_cancelling_ends_what_is_open() -> None:
     table = table_of(cluster, workflow)
     assert table.root.state is OrderState.CANCELLED
     assert lines(table) == ["- fork fork 0 cancelled", "x job slow 1 killed", "y sleep sleep 1h 0 cancelled"]
+
+
+def test_a_late_answer_of_an_agent_takes_no_cancelling_back() -> None:
+    cluster = PureCluster(script=scripted(slow=None))
+    workflow = cluster.deploy(Fork({"x": (job("slow"),), "y": (Sleep(Template("1h")),)}))
+    cluster.add()
+    cluster.decide(SuspendOrder("o"))
+    cluster.command(CancelOrder("o", kill=True))  # the agent hears of both, and answers both
+    table = StepTable(OrderId("o"), workflow)
+    answers = []
+    for index, event in heard(cluster):
+        table.apply(event, index)
+        if isinstance(event, OrderMarked) and event.order == "o":
+            answers.append((event.agent is not None, event.mark))
+        if (False, Mark.KILL) in answers:
+            assert table.root.mark is Mark.KILL
+            assert not table.is_still()
+    assert (True, Mark.SUSPEND) in answers[answers.index((False, Mark.KILL)) :]
+
+
+def test_what_is_held_does_not_stand_once_it_is_cancelled() -> None:
+    cluster = PureCluster(script=scripted(lost=unknown("power cut")))
+    workflow = cluster.deploy(job("lost"))
+    cluster.add()
+    assert table_of(cluster, workflow).is_still()
+    cluster.decide(CancelOrder("o"))  # the agent has not heard of it
+    table = table_of(cluster, workflow)
+    assert table.held() == [table.root]
+    assert not table.is_still()
+    cluster.run()
+    assert table_of(cluster, workflow).root.state is OrderState.CANCELLED
 
 
 def test_an_obstacle_is_shown_until_it_is_gone() -> None:

@@ -1,6 +1,7 @@
 """The live tree on a terminal. Tests: engine/cli/tree.py"""
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from engine.cli.exits import ExitCode
+from engine.cli.tree import Window
 from tests.cli.shell import HELLO, environment, write
 
 pytestmark = pytest.mark.acceptance
@@ -37,7 +39,7 @@ def drawn(folder: Path, *arguments: str, lines: int = 24) -> tuple[int, str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "engine", *arguments],
         cwd=folder,
-        env={**environment(), "TERM": "xterm-256color"},
+        env={**environment(), "TERM": "xterm-256color", "LINES": "50", "COLUMNS": "200"},  # of another window
         stdin=lower,
         stdout=lower,
         stderr=lower,
@@ -75,6 +77,11 @@ def test_it_never_grows_over_the_window_while_it_lives(tmp_path: Path) -> None:
     climbs = [len(found) for found in re.findall(r"((?:\x1b\[1A\x1b\[2K)+)", written)]
     assert all(length // len("\x1b[1A\x1b[2K") <= 12 for length in climbs)
     assert "return code 7" in written
+
+
+def test_without_a_terminal_a_size_is_assumed() -> None:
+    console = Window(file=io.StringIO(), width=70, height=20)
+    assert console.size == (70, 20)
 
 
 def test_without_a_terminal_nothing_is_drawn(tmp_path: Path) -> None:
