@@ -6,11 +6,13 @@
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
-from engine.base.ids import OrderId, parse_attempt_key
+from engine.base.ids import OrderId, attempt_key, parse_attempt_key
 from engine.base.limits import BATCHES_IN_FLIGHT_MAX, COMMANDS_UNANSWERED_MAX, MAILBOX_LENGTH_MAX
 from engine.model import event as events
 from engine.model.event import Event
+from engine.model.outcome import Outcome, OutcomeKind
 from engine.simulation.processes import ProcessGroup
 
 BREACHES_KEPT_MAX = 200
@@ -43,13 +45,17 @@ class _Book:
 class AttemptBook:
     """S5 by the events of one journal: attempts rise by one, each ends once, and only what runs can end."""
 
-    def __init__(self, node: str, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, node: str, tell: Callable[[str], None], on_ended: Callable[[Attempt, Outcome], None] = lambda *_: None
+    ) -> None:
+        """`on_ended` is told of each attempt's end."""
         self.assigned: dict[Attempt, str] = {}  # → subagent
         self.latest: dict[
             tuple[str, int], int
         ] = {}  # order and attempt → `added` of the order that was so assigned last
         self._node = node
         self._tell = tell
+        self._on_ended = on_ended
         self._books: dict[OrderId, _Book] = {}
 
     def note(self, event: Event, index: int) -> None:
@@ -78,6 +84,7 @@ class AttemptBook:
                 text = f"{event.order}: attempt {event.attempt} ends ({event.outcome.kind})"
                 self._tell(f"S5: {self._node}: {text}, while {self._running(book)}")
             book.is_running = False
+            self._on_ended((event.order, book.added, event.attempt), event.outcome)
         elif isinstance(event, events.OrderForked):
             book.children = tuple(branch.order for branch in event.branches)
             for child in book.children:
@@ -125,7 +132,7 @@ class Ledger:
 
     def _book(self, node: str) -> AttemptBook:
         if node not in self._books:
-            self._books[node] = AttemptBook(node, self.breaches.tell)
+            self._books[node] = AttemptBook(node, self.breaches.tell, partial(self._ended, node))
         return self._books[node]
 
     def shown(self, node: str, index: int, what: str) -> None:
@@ -148,6 +155,23 @@ class Ledger:
             self.breaches.tell(f"S7: {node} has lost durable records: {self._tips[node]} became {tip}")
 
     # --- processes
+
+    def _ended(self, node: str, attempt: Attempt, outcome: Outcome) -> None:
+        """S5: an attempt ends as its own process did, after it, and with its return code.
+
+        Without a process it was a callable, which has no return code, or it was killed before it began. How a process
+        ended may be unknown, but not while it runs.
+        """
+        group, code = self._started.get(attempt), outcome.return_code
+        if group is None:
+            truth = "" if code is None or outcome.kind is OutcomeKind.KILLED else "no such process ever began"
+        elif group.is_running:
+            truth = "its process runs"
+        else:
+            is_true = outcome.kind is OutcomeKind.UNKNOWN or group.code == code
+            truth = "" if is_true else f"its process ended with {group.code}"
+        if truth:
+            self.breaches.tell(f"S5: {node} journals the end of {attempt_key(*attempt)} ({outcome}), but {truth}")
 
     def added_of(self, order: str, attempt: int) -> int:
         """Return which order of this id has such an attempt: `added` of the newest; 0 when none was assigned."""

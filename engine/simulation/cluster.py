@@ -96,6 +96,7 @@ class SimCluster:
         self._closing = False
         self._scope = TaskScope("cluster", self._failed)
         loop.set_exception_handler(self._complain)
+        loop.on_log = self.lookout.timeline.note
 
     def _failed(self, error: BaseException) -> None:
         self.lookout.breaches.tell(f"the simulation's own work failed: {type(error).__name__}: {error}")
@@ -316,7 +317,7 @@ class SimCluster:
     def _look_at_crash(self, node: SimNode, process: SimProcess) -> None:
         actor = process.actor
         if actor is None:
-            self.lookout.sometimes("crash: booting", not process.gone.is_set())
+            self.lookout.sometimes("crash: booting", not (process.booted or process.gone.is_set()))
         elif node.role == CONTROLLER:
             self.lookout.crash_of_controller(actor)
         elif node.role == AGENT:

@@ -50,12 +50,17 @@ AMBUSHES: tuple[type[Event], ...] = (
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True):
-    """How wild it gets. `kinds`: name → weight (names of FAULTS); None: drawn from the seed."""
+    """How wild it gets. `kinds`: name → weight (names of FAULTS); None: drawn from the seed.
+
+    `ambushes` and `victims`: at which events the fault `ambush` crashes a node, and of which roles.
+    """
 
     seconds: float = 20.0  # of phase 1
     every_ms_min: float = 50.0
     every_ms_max: float = 2_500.0
     kinds: dict[str, float] | None = None
+    ambushes: tuple[type[Event], ...] = AMBUSHES
+    victims: tuple[str, ...] = (CONTROLLER, AGENT, SUBAGENT)
 
 
 NO_FAULTS = Faults(seconds=0.0)
@@ -68,7 +73,7 @@ class Storm:
         self.cluster = cluster
         self.random = Random(f"{cluster.seed}/faults")
         self.counts: dict[str, int] = {}
-        self._faults = faults
+        self.faults = faults
         self._is_over = False
         self.ambushes: list[tuple[type[Event], str, float]] = []
         cluster.lookout.also(on_event=self._spring)
@@ -84,12 +89,12 @@ class Storm:
     @property
     def seconds(self) -> float:
         """How long phase 1 lasts."""
-        return self._faults.seconds
+        return self.faults.seconds
 
     async def rage(self) -> None:
         """Cause faults for as long as phase 1 lasts; raises AssertionError as soon as a checker finds a breach."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + self._faults.seconds
+        end = loop.time() + self.faults.seconds
         while loop.time() < end:
             await asyncio.sleep(min(self.random.expovariate(1 / self._pace_ms), 10 * self._pace_ms) / 1_000)
             self.cause(self.random.choices(list(self.kinds), list(self.kinds.values()))[0])
@@ -205,7 +210,7 @@ def _mistake(storm: Storm) -> bool:
 
 def _ambush(storm: Storm) -> bool:
     """Crash a node in the moment in which the next event of some kind has become durable on it or on its peer."""
-    kind, name = storm.random.choice(AMBUSHES), storm.pick(CONTROLLER, AGENT, AGENT, SUBAGENT)
+    kind, name = storm.random.choice(storm.faults.ambushes), storm.pick(*storm.faults.victims)
     delay_ms = storm.random.choice((0.0, 0.0, storm.random.uniform(0, 6)))
     storm.ambushes.append((kind, name, delay_ms))
     return True

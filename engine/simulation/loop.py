@@ -12,11 +12,12 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
+from engine.simulation.logs import logs_go_to
 from engine.simulation.loop_core import NodeLoop
 from engine.simulation.loop_nodes import NODE
 from engine.simulation.loop_refusals import Escape
@@ -69,6 +70,7 @@ class VirtualLoop(NodeLoop):
         self._serial = 0
         self._tasks: WeakValueDictionary[int, StableTask] = WeakValueDictionary()
         self._dead: dict[int, StableTask] = {}  # kept until the end: crashed tasks never finish
+        self.on_log: Callable[[str, str], None] = lambda *_: None  # called with (node, sentence) of what nodes log
         self.complaints: list[str] = []  # what dead nodes' coroutines raised when they were closed at the end
 
     # --- tasks, futures, functions ----------------------------------------------------------------------------------
@@ -133,6 +135,10 @@ class VirtualLoop(NodeLoop):
         self._asyncgens.discard(agen)
         if not self._closed and not self.is_crashed(node):
             self.call_soon_threadsafe(self.create_task, agen.aclose(), context=self.context_of(node))
+
+    def note_log(self, node: str, sentence: str) -> None:
+        """Take in what a node logs; `on_log` is who hears it at that moment."""
+        self.on_log(node, sentence)
 
     # --- the dead -----------------------------------------------------------------------------------------------------
 
@@ -206,7 +212,8 @@ def run(
 
     At the end every task left is cancelled and may finish in virtual time; paused and crashed nodes stay as they are
     and are buried. After a Deadlock or a Runaway nothing more runs. Garbage is collected at fixed steps, so that
-    finalizers keep their place in the trace. The arguments are those of VirtualLoop.
+    finalizers keep their place in the trace. What is logged meanwhile goes to `on_log`, not to the process's loggers.
+    The arguments are those of VirtualLoop.
     """
     if not asyncio.iscoroutine(main):
         raise ValueError(f"a coroutine was expected, not {main!r}")
@@ -225,13 +232,14 @@ def run(
     collecting = gc.isenabled()
     gc.disable()
     loop._trace.collects_garbage = collecting
-    try:
-        return _run_and_settle(loop, main)
-    finally:
-        loop.end_all()
-        loop.close()
-        if collecting:
-            gc.enable()
+    with logs_go_to(loop.note_log):
+        try:
+            return _run_and_settle(loop, main)
+        finally:
+            loop.end_all()
+            loop.close()
+            if collecting:
+                gc.enable()
 
 
 def _run_and_settle(loop: VirtualLoop, main: Coroutine[Any, Any, Result]) -> Result:

@@ -47,6 +47,7 @@ class ProcessGroup(msgspec.Struct):
     started_ns: int
     ended_ns: int = 0  # 0: it runs
     how: str = ""
+    code: int = 0  # its return code, once it has ended
 
     @property
     def is_running(self) -> bool:
@@ -163,7 +164,7 @@ class SimMachine:
         group = record.group
         assert group is not None
         group.ended_ns = self.loop.now_ns
-        group.how = f"code {end.return_code}"
+        group.how, group.code = f"code {end.return_code}", end.return_code
         self.tell(f"process {group.key} ends, {group.how}")
         if end.results:
             path = record.spec.environment.get("UNDERSTUDY_RESULT", f"{self.path(record.spec.folder)}/result")

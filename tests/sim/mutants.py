@@ -7,6 +7,7 @@ import msgspec
 
 from actors.subagent import Subagent
 from engine.journal.memory import MemoryStore
+from engine.model import event as events
 from engine.model.command import StartAttempt
 from engine.rules.agent import AgentMachine
 from engine.rules.agent import links_of as agent_links
@@ -20,17 +21,60 @@ from engine.runtime.outbox import Outbox
 from engine.runtime.reception import Reception
 from engine.simulation.faults import Faults
 from engine.simulation.processes import SimGuard
+from tests.sim.runs import DRAWN, Plan, Report, run_seed
 
 Patch = Callable[[Any, str, Any], None]
 
-# Some mistakes need faults of a kind: then these, instead of those drawn from the seed.
-STALLS = Faults(seconds=12, every_ms_max=600, kinds={"pause": 2, "reset": 2, "cut": 1})
+# Some mistakes are rare in drawn runs: these have a plan, which makes the moment they need a frequent one.
 RESETS = Faults(seconds=12, every_ms_max=600, kinds={"pause": 1, "reset": 2})
-FAULTS_FOR = {
-    "owed_before_catching_up": RESETS,
-    "old_sessions_live_on": STALLS,
-    "acks_overtake_starts": RESETS,
-    "reports_are_sent_once": RESETS,
+JOBS_ONLY: dict[str, Any] = {"leaves": ("job",), "nests": (), "bundles": (), "with_limits": False}
+BUSY = Plan(RESETS, acts={"add": 1}, agents={"a": 1}, parallel_max=8, options=JOBS_ONLY)  # many starts and reports
+PLANS = {
+    # The controller dies when an agent has just attached an order, and comes back when the order is done there.
+    "owed_before_catching_up": Plan(
+        Faults(
+            seconds=8, every_ms_max=600, kinds={"ambush": 1}, ambushes=(events.OrderAttached,), victims=("controller",)
+        ),
+        agents={"a": 1},
+        parallel_max=8,
+        options=JOBS_ONLY | {"steps_max": 2},
+    ),
+    # What was sent into a pause arrives long after the session that came behind it, for the weather is bad.
+    "old_sessions_live_on": Plan(
+        Faults(seconds=12, every_ms_max=300, kinds={"pause": 1, "weather": 4}),
+        acts={"add": 1},
+        agents={"a": 1},
+        parallel_max=8,
+        options=JOBS_ONLY | {"steps_max": 1},
+    ),
+    "starts_are_repeated": BUSY,
+    "guard_starts_again": BUSY,
+    "acks_overtake_starts": Plan(
+        Faults(seconds=12, every_ms_max=300, kinds={"pause": 1, "weather": 2, "reset": 1}),
+        acts={"add": 1},
+        agents={"a": 1},
+        parallel_max=8,
+        options=JOBS_ONLY | {"steps_max": 1},
+    ),
+    "reports_are_sent_once": BUSY,
+    # The subagent dies between the end of an attempt and the Ack of it; the next attempt is its own, too.
+    "reports_of_other_attempts_count": Plan(
+        Faults(
+            seconds=8, every_ms_max=600, kinds={"ambush": 1}, ambushes=(events.AttemptEnded,), victims=("subagent",)
+        ),
+        acts={"add": 1, "resume": 9},
+        agents={"a": 1},
+        parallel_max=8,
+        options=JOBS_ONLY,
+    ),
+    # One line only, which nothing else wakes; the controller is slow to take note of what was given back.
+    "cancelled_orders_stay_in_line": Plan(
+        Faults(seconds=20, every_ms_max=400, kinds={"slow disk": 1}),
+        acts={"add": 6, "cancel": 9},
+        agents={"a": 1},
+        parallel_max=1,
+        options=JOBS_ONLY | {"steps_max": 6},
+    ),
 }
 
 
@@ -237,3 +281,8 @@ MUTANTS: dict[str, Callable[[Patch], None]] = {
         cancelled_orders_stay_in_line,
     )
 }
+
+
+def run_mutant_seed(name: str, seed: int) -> Report:
+    """Run a seed as the plan for a mistake has it; planting it is the caller's part."""
+    return run_seed(seed, PLANS.get(name, DRAWN))

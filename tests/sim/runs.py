@@ -3,13 +3,15 @@
 import asyncio
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from engine.simulation.audit import audit, unsettled
 from engine.simulation.cluster import SimCluster
 from engine.simulation.escapes import forbid_escapes
 from engine.simulation.faults import Faults, Storm
 from engine.simulation.loop import Deadlock, Runaway, VirtualLoop, run
-from tests.sim.workload import JOBS, Calls, Workload
+from engine.simulation.network import CALM, Weather
+from tests.sim.workload import JOBS, Calls, Workload, draw_acts
 
 TOPOLOGIES: tuple[dict[str, int], ...] = (
     {"a": 1},
@@ -40,36 +42,54 @@ class Report:
     virtual_s: float = 0.0
 
 
-def run_seed(seed: int, *, faults: Faults | None = None, with_timeline: bool = False) -> Report:
+@dataclass(frozen=True)
+class Plan:
+    """What is not drawn from the seed but given. `options`: of the workflows, see tests/support/workflows.py."""
+
+    faults: Faults | None = None
+    acts: dict[str, float] | None = None  # what people do: see ACTS in workload.py
+    agents: dict[str, int] | None = None
+    parallel_max: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    weather: Weather = CALM  # until a fault changes it, or everything is healed
+
+
+DRAWN = Plan()
+
+
+def run_seed(seed: int, plan: Plan = DRAWN, *, with_timeline: bool = False) -> Report:
     """Run one seed and say what came of it; a breach is in the report, never raised."""
     report = Report(seed)
     with forbid_escapes() as escapes:
         try:
-            run(_main(seed, faults, report, with_timeline), seed=seed, max_steps=STEPS_MAX)
+            run(_main(seed, plan, report, with_timeline), seed=seed, max_steps=STEPS_MAX)
         except (Runaway, Deadlock) as error:
             report.breaches += [f"{type(error).__name__}: {error}"]
     report.breaches += [f"escape: {one}" for one in escapes]
     return report
 
 
-async def _main(seed: int, faults: Faults | None, report: Report, with_timeline: bool) -> None:
+async def _main(seed: int, plan: Plan, report: Report, with_timeline: bool) -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     random = Random(f"{seed}/run")
     calls = Calls(Random(f"{seed}/calls"))
     calls.is_dead = loop.is_crashed
+    agents, parallel_max = random.choice(TOPOLOGIES), random.choice((1, 3, 8))
     cluster = SimCluster(
         loop,
         seed,
-        agents=random.choice(TOPOLOGIES),
+        agents=plan.agents or agents,
         jobs=JOBS,
         callables={"call": calls.call, "call_blocking": calls.call_blocking},
-        parallel_max=random.choice((1, 3, 8)),
+        parallel_max=plan.parallel_max or parallel_max,
+        weather=plan.weather,
     )
     calls.added_of = cluster.lookout.ledger.added_of
-    storm = Storm(cluster, faults or Faults(seconds=random.choice((5.0, 12.0, 25.0))))
+    cluster.lookout.also(on_event=calls.ended)
+    storm = Storm(cluster, plan.faults or Faults(seconds=random.choice((5.0, 12.0, 25.0))))
     try:
-        await _live(cluster, storm, random)
+        await _live(cluster, storm, random, plan)
     except AssertionError as error:
         report.breaches += str(error).split("\n")
     except TimeoutError:
@@ -84,9 +104,10 @@ async def _main(seed: int, faults: Faults | None, report: Report, with_timeline:
         report.timeline = list(cluster.lookout.timeline.lines())
 
 
-async def _live(cluster: SimCluster, storm: Storm, random: Random) -> None:
+async def _live(cluster: SimCluster, storm: Storm, random: Random, plan: Plan) -> None:
     await cluster.start()
-    work = Workload(cluster, Random(f"{cluster.seed}/workload"), storm.seconds * random.choice((0.3, 0.7, 1.0)))
+    draw, seconds = Random(f"{cluster.seed}/workload"), storm.seconds * random.choice((0.3, 0.7, 1.0))
+    work = Workload(cluster, draw, seconds, plan.acts or draw_acts(draw), plan.options)
     await work.prepare()
     working = asyncio.ensure_future(work.run())
     await storm.rage()

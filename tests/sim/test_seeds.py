@@ -1,4 +1,4 @@
-"""Random clusters with random work under random faults: several hundred seeds, in batches, which together meet everything.
+"""Random clusters with random work under random faults: many seeds, in batches, which together meet everything.
 
 `make sim SEED=17` replays one with its timeline; `make sim SEEDS=2000` tries more.
 

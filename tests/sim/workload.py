@@ -6,14 +6,18 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+import msgspec
+
 from engine.base.ids import BundleId, SubagentId
 from engine.jobs.command import CommandJob
 from engine.jobs.python import PythonJob
 from engine.jobs.shell import ShellJob
+from engine.model.event import AttemptEnded, Event
 from engine.model.expression import Template
 from engine.model.item import BundleItem, SubagentItem
 from engine.model.job import Job, OnLost
 from engine.model.order import OrderState
+from engine.model.outcome import OutcomeKind
 from engine.rules.commands.add_order import AddOrder
 from engine.rules.commands.add_orders import AddOrders
 from engine.rules.commands.cancel_order import CancelOrder
@@ -33,6 +37,7 @@ ORDERS_MAX = 60
 ORDERS_AT_ONCE = 6  # at the beginning
 PEOPLE = 3
 WORKFLOWS_MAX = 4
+LEAVES = (*["job"] * 6, *["sleep"] * 2, "fail", "finish")
 
 JOBS: dict[str, JobModel] = {
     DEFAULT: Duration(ms_max=2_500, fail_rate=0.12, stubborn_rate=0.1, results={"n": 7}),
@@ -61,6 +66,7 @@ class Call:
     attempt: int
     lane: str
     is_over: bool = False
+    has_failed: bool = False
 
 
 class Calls:
@@ -94,27 +100,66 @@ class Calls:
         call = self.begin(order, attempt)
         try:
             await asyncio.sleep(self.random.random() ** 3 * 5)
-            return self.result()
+            return self.result(call)
         finally:
             call.is_over = True
 
     def call_blocking(self, order: str, attempt: int) -> dict[str, Any] | None:
-        self.begin(order, attempt).is_over = True
-        return self.result()
+        call = self.begin(order, attempt)
+        call.is_over = True
+        return self.result(call)
 
-    def result(self) -> dict[str, Any] | None:
-        if self.random.random() < 0.1:
+    def result(self, call: Call) -> dict[str, Any] | None:
+        call.has_failed = self.random.random() < 0.1
+        if call.has_failed:
             raise ValueError("it failed by chance")
         return self.random.choice((None, {"text": "some result"}, {"n": 1}))
+
+    def ended(self, node: str, event: Event) -> None:
+        """S5: a result without a return code is that of the attempt's own call, which is over."""
+        if not isinstance(event, AttemptEnded) or event.outcome.return_code is not None:
+            return
+        kind, added = event.outcome.kind, self.added_of(event.order, event.attempt)
+        own = [one for one in self.calls if (one.order, one.added, one.attempt) == (event.order, added, event.attempt)]
+        if kind is OutcomeKind.SUCCEEDED:
+            is_true = any(one.is_over and not one.has_failed for one in own)
+        elif kind is OutcomeKind.FAILED:
+            is_true = not own or own[0].has_failed  # without a call it could not be begun
+        else:
+            return
+        if not is_true:
+            self.breaches.append(f"S5: {node} journals that attempt {event.attempt} of {event.order} {kind}: {own}")
+
+
+# What people do, and how often. A run does not have everything: what is done, and how densely, is drawn for each.
+ACTS: dict[str, float] = {
+    "add": 9,
+    "add several": 1,
+    "repeat": 1,
+    "cancel": 1,
+    "suspend": 2,
+    "resume": 2,
+    "release": 1,
+    "delete": 1,
+    "change": 1,
+    "branch": 1,
+}
+
+
+def draw_acts(draw: Random) -> dict[str, float]:
+    """Choose what is done in one run; orders are always added."""
+    return {act: weight * draw.uniform(0.2, 2) for act, weight in ACTS.items() if act == "add" or draw.random() < 0.7}
 
 
 @dataclass
 class Workload:
-    """What one run has to do, drawn from the seed."""
+    """What one run has to do, drawn from the seed. `acts`: name → weight. `options`: of the workflows."""
 
     cluster: SimCluster
     random: Random
     seconds: float
+    acts: dict[str, float]
+    options: dict[str, Any] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)
 
@@ -149,14 +194,15 @@ class Workload:
     def _new_workflow(self) -> DeployWorkflow:
         agents = list(self.cluster.agents)
         bundles = [f"bundle-{agent}" for agent in agents] if len(agents) == 1 and self.random.random() < 0.5 else []
-        options = Options(
-            agents=agents,
-            bundles=bundles,
-            job=pick_job,
-            wait_ms_max=4_000,
-            steps_max=self.random.choice((3, 12, 25)),
-            leaves=("job", "job", "job", "job", "job", "job", "sleep", "sleep", "fail", "finish"),
-        )
+        drawn: dict[str, Any] = {
+            "agents": agents,
+            "bundles": bundles,
+            "job": pick_job,
+            "wait_ms_max": 4_000,
+            "steps_max": self.random.choice((3, 12, 25)),
+            "leaves": LEAVES,
+        }
+        options = Options(**(drawn | self.options))
         name = f"w{self.random.randrange(WORKFLOWS_MAX)}"
         workflow = random_workflow(self.random, options, name)
         if name not in self.names:
@@ -164,28 +210,28 @@ class Workload:
         return DeployWorkflow(workflow)
 
     def _choose(self) -> OperatorCommand | None:
-        draw, kind = self.random, self.random.randrange(20)
-        if kind < 9:
-            return self._add() if len(self.orders) < ORDERS_MAX else None
-        if not self.orders:
-            return None
-        order = draw.choice(self.orders)
-        if kind == 9:
-            return AddOrder(order, draw.choice(self.names))  # a repetition, or a refusal
-        if kind == 10:
-            return AddOrders(tuple(self._add() for _ in range(3))) if len(self.orders) < ORDERS_MAX else None
-        if kind == 11:
-            return CancelOrder(order, kill=draw.random() < 0.6)
-        if kind in {12, 13}:
-            return SuspendOrder(order)
-        if kind in {14, 15}:
-            return ResumeOrder(order)
-        if kind == 16:
-            return ReleaseAttempt(order, draw.choice((OnLost.RERUN, OnLost.FAIL)))
-        if kind == 17:
-            return DeleteOrder(order)
-        if kind == 18:
+        draw = self.random
+        act = draw.choices(list(self.acts), list(self.acts.values()))[0]
+        if act in {"add", "add several"}:
+            if len(self.orders) >= ORDERS_MAX:
+                return None
+            return self._add() if act == "add" else AddOrders(tuple(self._add() for _ in range(3)))
+        if act == "change":
             return self._change() if draw.random() < 0.7 else self._new_workflow()
+        order = draw.choice(self.orders)
+        match act:
+            case "repeat":
+                return AddOrder(order, draw.choice(self.names))  # a repetition, or a refusal
+            case "cancel":
+                return CancelOrder(order, kill=draw.random() < 0.6)
+            case "suspend":
+                return SuspendOrder(order)
+            case "resume":
+                return ResumeOrder(order)
+            case "release":
+                return ReleaseAttempt(order, draw.choice((OnLost.RERUN, OnLost.FAIL)))
+            case "delete":
+                return DeleteOrder(order)
         return self._branch_command(order)
 
     def _add(self) -> AddOrder:
@@ -216,10 +262,11 @@ class Workload:
     # --- after the storm
 
     async def enable_all(self) -> None:
-        """Let every subagent take attempts again."""
-        for subagent in self.cluster.names("subagent"):
-            agent, url = subagent.rpartition("-")[0], self.cluster.nodes[subagent].url
-            await self.cluster.change_item(SubagentItem(SubagentId(subagent), agent, url))  # type: ignore[arg-type]
+        """Let subagents take attempts again; the others are left alone, for a change wakes whoever stands in line."""
+        await self.cluster.until(lambda: self.cluster.is_up("controller"), "the controller is up")
+        for item in list(self.cluster.controller_state.subagents.values()):
+            if item.disabled:
+                await self.cluster.change_item(msgspec.structs.replace(item, disabled=False))
 
     async def decide_resting(self) -> int:
         """Be the person that resting orders wait for; return how many did."""

@@ -17,9 +17,10 @@ from engine.model.event import Event
 from engine.model.job import OnLost
 from engine.model.obstacle import AgentMissing, AttemptLost, NoSubagent
 from engine.model.order import Attachment, Mark, Order, OrderState
-from engine.model.outcome import SUCCEEDED
+from engine.model.outcome import SUCCEEDED, Outcome, OutcomeKind, failed, unknown
 from engine.model.position import FIRST
 from engine.model.workflow import WorkflowId
+from engine.rules.commands.cancel_order import CancelOrder
 from engine.rules.commands.suspend_order import SuspendOrder
 from engine.simulation.audit import audit, rests, unsettled
 from engine.simulation.checkers import BREACHES_KEPT_MAX, AttemptBook, Breaches, Ledger, bound_breaches
@@ -29,6 +30,7 @@ from engine.simulation.modelled_jobs import Duration
 from engine.simulation.processes import ProcessGroup
 from tests.simulation.clusters import closed, quiet, started, step, virtual, virtual_loop
 
+DONE = Outcome(OutcomeKind.SUCCEEDED, 0)  # of a process; SUCCEEDED alone is that of a callable
 O, A, S = OrderId("o"), AgentId("a"), SubagentId("a-1")
 
 
@@ -40,8 +42,8 @@ def assigned(attempt: int, order: str = "o", subagent: str = "a-1") -> Event:
     return events.AttemptAssigned(OrderId(order), 0, FIRST, attempt, SubagentId(subagent))
 
 
-def ended(attempt: int, order: str = "o") -> Event:
-    return events.AttemptEnded(OrderId(order), 0, attempt, SUCCEEDED)
+def ended(attempt: int, order: str = "o", outcome: Outcome = SUCCEEDED) -> Event:
+    return events.AttemptEnded(OrderId(order), 0, attempt, outcome)
 
 
 def forked(*children: str) -> Event:
@@ -108,7 +110,7 @@ def group(attempt: int = 1, machine: str = "a-1", ended_ns: int = 0, order: str 
 def test_s5_a_process_that_was_assigned_durably_is_fine() -> None:
     book = ledger()
     book.begun(group(ended_ns=5))
-    book.durable("a", 2, [ended(1), assigned(2, subagent="a-2")])
+    book.durable("a", 2, [ended(1, outcome=DONE), assigned(2, subagent="a-2")])
     book.begun(group(2, "a-2"))
     assert book.breaches == []
     assert book.added_of("o", 2) == 1
@@ -134,9 +136,124 @@ def test_s5_a_process_that_should_not_be_there_is_told(groups: list[ProcessGroup
 def test_s5_two_processes_of_one_order_at_once_are_told() -> None:
     book = ledger()
     book.begun(group())
-    book.durable("a", 2, [ended(1), assigned(2)])
+    book.durable("a", 2, [ended(1, outcome=unknown("nobody saw it")), assigned(2)])
     book.begun(group(2))
-    assert book.breaches == ["S5: attempt 2 of o began while attempt 1 was still running"]
+    assert book.breaches == [
+        "S5: a journals the end of o/1/1 (unknown: nobody saw it), but its process runs",
+        "S5: attempt 2 of o began while attempt 1 was still running",
+    ]
+
+
+def ending(outcome: Outcome, *groups: ProcessGroup) -> list[str]:
+    """What is found when the first attempt of `o` ends so, with these processes."""
+    book = ledger()
+    for one in groups:
+        book.begun(one)
+    book.durable("a", 2, [ended(1, outcome=outcome)])
+    return [one.partition(", but ")[2] for one in book.breaches]
+
+
+def exited(code: int) -> ProcessGroup:
+    return msgspec.structs.replace(group(ended_ns=5), code=code)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (DONE, 0),
+        (failed("no luck", 3), 3),
+        (failed("its results can not be read", 0), 0),
+        (Outcome(OutcomeKind.KILLED, -15), -15),
+        (Outcome(OutcomeKind.TIMED_OUT, -9), -9),
+        (unknown("its guard was killed, and nobody saw how it ended"), 0),
+        (unknown("its machine was restarted"), -9),
+    ],
+)
+def test_s5_an_end_that_is_that_of_the_process_is_fine(outcome: Outcome, code: int) -> None:
+    assert ending(outcome, exited(code)) == []
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        SUCCEEDED,  # a callable
+        failed("it could not be started"),
+        Outcome(OutcomeKind.KILLED),
+        Outcome(OutcomeKind.KILLED, -15, "it was killed before it began"),
+        unknown("it ran inside a process of ours, which has ended since"),
+    ],
+)
+def test_s5_an_end_without_a_process_is_fine_when_none_need_have_begun(outcome: Outcome) -> None:
+    assert ending(outcome) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "groups", "truth"),
+    [
+        (DONE, [], "no such process ever began"),
+        (failed("no luck", 3), [], "no such process ever began"),
+        (Outcome(OutcomeKind.TIMED_OUT, -9), [], "no such process ever began"),
+        (DONE, [group()], "its process runs"),
+        (SUCCEEDED, [group()], "its process runs"),
+        (Outcome(OutcomeKind.KILLED, -9), [group()], "its process runs"),
+        (unknown("nobody saw it"), [group()], "its process runs"),
+        (DONE, [exited(3)], "its process ended with 3"),
+        (SUCCEEDED, [exited(0)], "its process ended with 0"),
+        (failed("no luck", 3), [exited(0)], "its process ended with 0"),
+        (failed("it could not be started"), [exited(0)], "its process ended with 0"),
+        (Outcome(OutcomeKind.KILLED, -15), [exited(0)], "its process ended with 0"),
+    ],
+)
+def test_s5_an_end_that_the_process_did_not_have_is_told(
+    outcome: Outcome, groups: list[ProcessGroup], truth: str
+) -> None:
+    assert ending(outcome, *groups) == [truth]
+
+
+def test_s5_the_end_of_an_attempt_is_not_taken_for_that_of_another_or_of_an_earlier_order() -> None:
+    book = ledger()
+    book.begun(exited(0))
+    book.durable("a", 2, [ended(1, outcome=DONE), assigned(2)])
+    book.durable("a", 3, [ended(2, outcome=DONE)])
+    assert len(book.breaches) == 1
+    assert "the end of o/1/2 (" in book.breaches[0]
+    again = ledger()
+    again.begun(exited(0))
+    again.durable("a", 2, [ended(1, outcome=DONE), events.OrdersDeleted(0, (O,))])
+    again.durable("a", 4, [added(), assigned(1), ended(1, outcome=DONE)])
+    assert len(again.breaches) == 1
+    assert "the end of o/4/1 (" in again.breaches[0]
+
+
+@virtual
+async def test_s5_processes_that_are_adopted_killed_lost_or_survive_their_guard_end_truthfully() -> None:
+    """The truth of real runs, so that the check is not too strict: each way in which a process may end."""
+    jobs = {"long": Duration(ms_min=5_000, ms_max=5_000), "bad": Duration(fail_rate=1.0, return_code=3)}
+    steps = (step("long", on_lost=OnLost.FAIL), step("bad"))
+    cluster = await started(*steps, jobs=jobs)
+    machine = cluster.nodes["a-1"].machine
+    ends: list[str] = []
+
+    def look(node: str, event: Event) -> None:
+        if node == "a" and isinstance(event, events.AttemptEnded):
+            ends.append(event.outcome.kind)
+
+    cluster.lookout.also(on_event=look)
+    for number, act in enumerate(("crash", "kill", "reboot", "guard", "fail")):
+        await cluster.add_order(f"o{number}", "w")
+        await cluster.until(machine.running, "the job runs")
+        if act == "kill":
+            await cluster.command(CancelOrder(f"o{number}", kill=True))
+        elif act == "guard":
+            cluster.crash_guard("a-1")
+        elif act == "fail":
+            cluster.fail("a-1")
+        else:
+            cluster.crash("a-1") if act == "crash" else cluster.reboot("a-1")
+            cluster.boot("a-1")
+        await quiet(cluster)
+    assert ends == ["succeeded", "failed", "killed", "unknown", "unknown", "succeeded", "failed"]
+    await closed(cluster)
 
 
 def test_s7_what_is_shown_is_durable_and_stays_so() -> None:

@@ -82,6 +82,19 @@ async def test_an_ambush_strikes_when_its_event_has_become_durable() -> None:
     await closed(cluster)
 
 
+@virtual
+async def test_where_ambushes_are_laid_and_whom_they_strike_can_be_said() -> None:
+    cluster = await started(agents={"a": 2, "b": 1})
+    storm = Storm(cluster, Faults(ambushes=(AMBUSHES[-1],), victims=("subagent",)))
+    for _ in range(20):
+        storm.cause("ambush")
+    assert {kind for kind, _, _ in storm.ambushes} == {AMBUSHES[-1]}
+    assert {name for _, name, _ in storm.ambushes} == {"a-1", "a-2", "b-1"}
+    storm.heal()
+    await quiet(cluster)
+    await closed(cluster)
+
+
 def test_the_seed_decides_what_happens_and_when() -> None:
     async def main(seed: int) -> tuple[dict[str, float], dict[str, int], str]:
         cluster = await started(seed=seed, agents={"a": 1, "b": 1})

@@ -1,6 +1,7 @@
 """@simulate: what a user's own test gets, and what it is told when a seed fails."""
 
 import asyncio
+import contextlib
 import inspect
 import time
 from typing import Any
@@ -119,7 +120,7 @@ def test_what_no_seed_has_met_fails_at_the_end() -> None:
         sim.sometimes("a seed is 1", sim.seed == 1)
         sim.sometimes("a seed is 7", sim.seed == 7)
 
-    with pytest.raises(AssertionError, match="in none of 3 seeds of .*never: a seed is 7"):
+    with pytest.raises(AssertionError, match=r"in none of 3 seeds of .*never: a seed is 7"):
         never()
 
 
@@ -142,10 +143,8 @@ def test_orders_may_rest_when_the_test_says_so() -> None:
 
 def test_reaching_for_the_real_world_is_an_escape_even_if_the_job_catches_it() -> None:
     def look() -> None:
-        try:
+        with contextlib.suppress(RuntimeError):
             time.time()
-        except RuntimeError:
-            pass
 
     @simulate(seeds=1, faults=None)
     async def escaping(sim: Simulation) -> None:
