@@ -80,7 +80,7 @@ async def boot_controller(
 ) -> Controller:
     """Boot a controller that listens at a url; raises StoreFault.
 
-    `on_recovered` sees the state as the journal has it, and the journal's end, before the first turn; it changes nothing.
+    `on_recovered` sees the state as the journal has it, and the journal's end, before the first turn; it may only read.
     """
     controller = Controller(world, ControllerMachine(language or standard_language()), cluster, on_closed)
     async with AsyncExitStack() as undo:

@@ -12,9 +12,9 @@ FOLDER = ROOT / "examples" / "03_simulated"
 
 def run(folder: Path, seeds: int) -> tuple[int, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("UNDERSTUDY_", "PYTEST_"))}
+    apart = ["-p", "no:cacheprovider", "-p", "no:asyncio", "--rootdir", str(folder), "-c", os.devnull]
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "--rootdir", str(folder)]
-        + ["-c", os.devnull, str(folder)],
+        [sys.executable, "-m", "pytest", "-q", *apart, str(folder)],
         cwd=folder,
         capture_output=True,
         text=True,
