@@ -2,6 +2,8 @@
 
 * An attempt is begun once, whoever asks how often: processes by the host's durable start records, callables by the
   table of this incarnation (a later one has another incarnation number, and the agent's rules know what that means).
+* What was reported as begun and is not known here (the state directory was lost, or restored from a backup) is unknown,
+  never begun again: no record = never started holds only for records that are still there.
 * Reports stay in the outbox until the director has them durable; then the host forgets too.
 """
 
@@ -36,6 +38,7 @@ PARSED_AT_ONCE_BYTES_MAX = 32 << 10  # of a result file; checking a longer one w
 
 log = logger("subagent")
 _ACCEPTED = encode(Accepted(0, -1))
+_RECORD_GONE = "it began, and its subagent's record of it is gone"
 
 _CAUSES = {
     "timed_out": (OutcomeKind.TIMED_OUT, "it ran longer than its timeout"),
@@ -117,7 +120,11 @@ class Subagent:
         else:
             key = command.start.key
             if key not in self._started and key not in self._known_before:
-                self._begin(command.start)
+                if command.start.begun:
+                    self._started[key] = 0
+                    self._ended(key, unknown(_RECORD_GONE))
+                else:
+                    self._begin(command.start)
             self._known_before.pop(key, None)
         reply(_ACCEPTED)
 

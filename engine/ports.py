@@ -267,7 +267,7 @@ class ProcessHost(Protocol):
         """The endings of these keys are durable above; their records may go."""
 
     async def reports(self) -> list[ProcessReport]:
-        """The next reports, at least one; raises EngineClosed when the host is gone."""
+        """The next reports, at least one; raises EngineClosed when the host is gone, StoreFault with its directory."""
 
     def path(self, folder: str) -> str:
         """The absolute path of an attempt's folder."""

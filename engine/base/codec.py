@@ -16,7 +16,6 @@ else:
     Value = Any  # msgspec knows no recursive aliases; values from people are checked by value_fault
 
 VALUE_DEPTH_MAX = 32
-VALUE_BYTES_MAX = 1 << 20
 INTEGER_MIN = -(2**63)
 INTEGER_MAX = 2**63 - 1
 

@@ -24,7 +24,6 @@ ORDERS_PER_BULK_MAX = 1_000
 BRANCHES_MAX = 10_000  # children of one fork
 ATTEMPTS_MAX = 2**31 - 1
 RETRIES_MAX = 1_000
-WORKFLOW_BYTES_MAX = 1 << 20
 VARIABLES_BYTES_MAX = 1 << 20  # an order's variables, encoded
 PAGE_LENGTH_MAX = 1_000  # rows of one query's answer
 RESULT_BYTES_MAX = 1 << 20  # a job's result file

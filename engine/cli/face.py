@@ -54,6 +54,11 @@ class Face:
             self.err(self.fault)
 
     @property
+    def encoding(self) -> str:
+        """Return the encoding of standard output."""
+        return getattr(self._out, "encoding", None) or "utf-8"
+
+    @property
     def is_terminal(self) -> bool:
         """Tell whether standard output is a terminal that can be drawn on."""
         stream = self._out

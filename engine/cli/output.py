@@ -1,5 +1,7 @@
 """What the commands share in their output: the option, JSON, times and values for people. Floor 11."""
 
+import json
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
@@ -44,12 +46,21 @@ def debug_option(function: F) -> F:
 
 def write_json(face: Face, value: Any) -> None:
     """Write one JSON object, indented, to standard output."""
-    face.out(msgspec.json.format(_json(value), indent=2).decode())
+    face.out(_shown(face, msgspec.json.format(_json(value), indent=2).decode()))
 
 
 def write_json_line(face: Face, value: Any) -> None:
     """Write one JSON object on one line to standard output."""
-    face.out(_json(value).decode())
+    face.out(_shown(face, _json(value).decode()))
+
+
+def _shown(face: Face, text: str) -> str:
+    """Escape in JSON's own way what standard output's encoding has no character for: it must stay JSON."""
+    try:
+        text.encode(face.encoding)
+    except UnicodeEncodeError:
+        return re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], text)
+    return text
 
 
 def value_text(value: Any) -> str:

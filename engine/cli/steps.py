@@ -27,8 +27,6 @@ DONE = "done"  # a sleep that was slept
 SLEEP_CAUSE = "sleeping"  # of a waiting that is a sleep, not the delay before a retry's round that begins with one
 OPEN = (RUNNING, SLEEPING)
 
-MOVING = (OrderState.FRESH, OrderState.READY, OrderState.WAITING, OrderState.EXPECTING, OrderState.PROCESSING)
-
 
 class Step(msgspec.Struct, kw_only=True):
     """One line of the table. Instants in milliseconds since 1970 UTC, 0 where not known (yet).

@@ -36,6 +36,16 @@ QUERIES_OPEN_MAX = 500
 AGAIN_S = 0.02
 UNSERVED = ("Diverged", "TooOld", "PeerBehind", "PeerDiverged")  # a journal does not serve our cursor
 
+# What the encoder raises for values from people: lone surrogates, large integers, strange types, too deep nesting.
+UNENCODABLE = (
+    msgspec.MsgspecError,
+    UnicodeError,
+    OverflowError,
+    NotImplementedError,
+    TypeError,
+    RecursionError,
+)
+
 Answer = TypeVar("Answer")
 
 _ENDINGS = frozenset(
@@ -156,7 +166,7 @@ class Client:
         self._check_open()
         try:
             encoded: bytes = self.language.encode(message)
-        except (msgspec.MsgspecError, UnicodeError, OverflowError, NotImplementedError, TypeError) as error:
+        except UNENCODABLE as error:
             raise Refused(NotKeepable(fault=str(error))) from None
         if len(encoded) > BODY_BYTES_MAX:
             raise Refused(TooLarge(size_bytes=len(encoded), size_bytes_max=BODY_BYTES_MAX))

@@ -92,7 +92,6 @@ class Job:
         self.kill_ms, self.give_up_ms, self.told = NEVER_MS, NEVER_MS, False  # KILL from when until when; TERM was sent
         self.deadline_ms, self.look_ms, self.looked_ms = NEVER_MS, 0, 0
         self.cut, self.written = [0, 0], [0, 0]  # bytes cut off, and bytes ever seen, of out and err
-
         self.record = pack(
             "start", key, boot, at_ms, folder, *limits
         )  # what is to stand in the record file till it ends
@@ -143,6 +142,10 @@ class Guard:
                 step(now)
             self.tell(self.rows)
             self.rows = []
+            if self.owner and not os.fstat(self.folder).st_nlink:  # nothing can be recorded any more, so nothing told
+                self.say(removed=True)
+                self.drop()
+                self.leave = True
         with contextlib.suppress(OSError):
             os.unlink("guard.socket", dir_fd=self.folder)
 

@@ -23,7 +23,7 @@ from engine.base.log import logger
 from engine.base.problem import EngineClosed
 from engine.base.tasks import TaskScope
 from engine.jobs.guard_launch import VERSION, GuardFault, launch, reap, socket_address
-from engine.ports import Clock, ProcessReport, ProcessSpec
+from engine.ports import Clock, ProcessReport, ProcessSpec, StoreFault
 
 LINE_BYTES_MAX = 4 << 20  # one request; a larger one is refused here
 UNANSWERED_MAX = 20_000  # requests the guard has not taken; a start beyond it is refused
@@ -51,6 +51,7 @@ class _Frame(msgspec.Struct):
     closed: int | None = None  # how many jobs are left to guard
     bye: str = ""
     fault: str = ""
+    removed: bool = False  # the state directory
 
 
 _decode = msgspec.json.Decoder(_Frame).decode
@@ -91,6 +92,7 @@ class GuardHost:
         self._reports: list[ProcessReport] = []
         self._news = asyncio.Event()
         self._reason: str | None = None
+        self._removed = False  # the state directory, under the running guard: a new one would know nothing
         self._opened = self._closing = False
         self.guard_pid = 0
         self.faults: list[str] = []  # what was found damaged when a guard was begun
@@ -132,7 +134,7 @@ class GuardHost:
     async def reports(self) -> list[ProcessReport]:
         while not self._reports:
             if self._reason is not None:
-                raise EngineClosed(self._reason)
+                raise (StoreFault if self._removed else EngineClosed)(self._reason)
             self._news.clear()
             await self._news.wait()
         batch = self._reports[:REPORTS_PER_CALL_MAX]
@@ -279,13 +281,16 @@ class GuardHost:
 
     def _lock_holder(self) -> str:
         try:
-            return "process " + Path(self._state, "guard.lock").read_text(encoding="ascii").strip()
+            return Path(self._state, "guard.lock").read_text(encoding="ascii").strip()
         except (OSError, ValueError):
-            return "an unknown process"
+            return "unknown"
 
     def heard(self, wire: "_Wire", frame: _Frame) -> None:
         """Take in a frame; `ready` makes its connection the one that counts, before anything else can arrive."""
-        if frame.ready and frame.version != VERSION:
+        if frame.removed:
+            self._removed = True
+            wire.parted = f"The state directory {self._state} was removed while it was in use; nothing more is kept."
+        elif frame.ready and frame.version != VERSION:
             wire.parted = (
                 f"the running guard is of version {frame.version}, this program of {VERSION}; see docs/guard.md"
             )

@@ -94,20 +94,15 @@ class PythonCalls:
     async def close(self) -> None:
         """Cancel async callables and wait for them, within bounds; nothing is told ended any more."""
         self._closing = True
-        tasks = [call.task for call in self._calls.values() if call.task is not None]
         for call in self._calls.values():
             if call.timer is not None:
                 call.timer.cancel()
-            if call.task is not None:
-                call.task.cancel()
         self._calls.clear()
-        pending: set[asyncio.Task[None]] = set()
-        if tasks:
-            _, pending = await asyncio.wait(tasks, timeout=CLOSE_MS_MAX / 1_000)
-        if pending:
-            log.warning("async callables do not end when they are cancelled", count=len(pending))
-        else:
-            await self._scope.close()
+        try:
+            async with asyncio.timeout(CLOSE_MS_MAX / 1_000):
+                await self._scope.close()  # those that were given up before are among its tasks
+        except TimeoutError:
+            log.warning("async callables do not end when they are cancelled", count=len(self._scope))
 
     # --- running ------------------------------------------------------------------------------------------------------
 

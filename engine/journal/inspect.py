@@ -8,6 +8,7 @@
 
 import os
 import sqlite3
+import stat as statmod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +22,7 @@ from engine.journal.migrate import stored_version
 from engine.journal.record import ChainBroken, check
 from engine.journal.refusals import READ_RECORDS_MAX
 from engine.journal.sqlite_read import Access, connect_reader, load, read_records, read_snapshot
-from engine.journal.wal import scan_wal
+from engine.journal.wal import refuse_lone_log, scan_wal
 from engine.ports import Record, StoreFault, Tip
 
 READ_BYTES_MAX = 4 << 20
@@ -103,6 +104,7 @@ def _reading(path: str, function: Callable[[str, sqlite3.Connection], T]) -> T:
     # Without anything in a write-ahead log the file is read as it lies there, and nothing is made beside it. If an
     # engine starts at that very moment the file changes under us: then what was read does not count.
     try:
+        refuse_lone_log(path)
         before = _shape(path)
         if os.path.exists(path + "-journal"):
             raise StoreFault(f"There is no journal at {path} yet: its program ended while it was making the file.")
@@ -132,6 +134,8 @@ class _Shape(msgspec.Struct, frozen=True):
 
 def _shape(path: str) -> _Shape:
     found = os.stat(path)
+    if not statmod.S_ISREG(found.st_mode):
+        raise StoreFault(f"{path} is not a journal: it is no regular file.")
     try:
         wal_bytes = os.stat(path + "-wal").st_size
     except FileNotFoundError:
@@ -207,7 +211,7 @@ def _dump(path: str, connection: sqlite3.Connection, after: int, limit: int) -> 
             try:
                 check(before, (record,))
             except ChainBroken as broken:
-                fault = str(broken)
+                fault = broken.reason
         before = Tip(record.index, 0, record.hash) if isinstance(record.hash, bytes) else None
         events, undecoded = _decoded(record.events)
         marks, _ = _decoded(record.marks) if record.marks else ({}, None)
@@ -216,7 +220,18 @@ def _dump(path: str, connection: sqlite3.Connection, after: int, limit: int) -> 
         size += len(record.events) if isinstance(record.events, bytes) else 0
         if size >= READ_BYTES_MAX:
             break
+    if not dumped:
+        dumped.extend(_lost_with_the_log(path, connection, after))
     return dumped
+
+
+def _lost_with_the_log(path: str, connection: sqlite3.Connection, after: int) -> Iterator[DumpedRecord]:
+    """Yield what stands for the records behind the last one that a damaged write-ahead log has swallowed."""
+    fault = scan_wal(path + "-wal").fault
+    (last,) = connection.execute("SELECT max(number) FROM record").fetchone()
+    if fault and after <= (last or 0):
+        reason = f"is not in the file and the write-ahead log {fault}"
+        yield DumpedRecord((last or 0) + 1, 0, (), {}, "", reason)
 
 
 def _known_tip(connection: sqlite3.Connection, after: int) -> Tip | None:

@@ -26,7 +26,7 @@ from engine.journal.sqlite_read import (
 )
 from engine.journal.sqlite_thread import SqliteDial, SqlitePlace
 from engine.journal.sqlite_write import connect_writer
-from engine.journal.wal import scan_wal
+from engine.journal.wal import refuse_lone_log, scan_wal
 from engine.ports import Record, StoreFault, Tip
 
 PAGES_CHECKED_BYTES_MAX = 2 << 30  # of a larger file only records, cells and snapshot are proved, not every page
@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 async def open_reader(path: str, dial: SqliteDial, synchronous: str = "FULL") -> tuple[SqlitePlace, Loaded]:
     """Open a journal for reading, creating or migrating it first when that is due; raises StoreFault."""
+    refuse_lone_log(path)
     if _is_new(path) or await _version(path, dial) < newest_version():
         await _migrate(path, dial, synchronous)
     reader = await guarded(path, dial(partial(_connect_checked, path)))

@@ -8,10 +8,13 @@ vanish.
 * Nothing here writes, and the database file itself is never opened (that would drop SQLite's locks on it).
 """
 
+import os
 import struct
 from typing import BinaryIO
 
 import msgspec
+
+from engine.ports import StoreFault
 
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
@@ -44,6 +47,22 @@ def scan_wal(path: str) -> WalScan:
             return found
     except FileNotFoundError:
         return WalScan(0)
+
+
+def refuse_lone_log(path: str) -> None:
+    """Raise StoreFault when the journal at `path` is empty or gone and a log with commits lies beside it.
+
+    Asked before any connection: SQLite deletes the log of an empty file at the first look, whoever looks. The file
+    itself is on the disk before its log is begun, so something else has emptied it.
+    """
+    if os.path.exists(path) and os.path.getsize(path):
+        return
+    log = scan_wal(path + "-wal")
+    if log.frames or log.fault:
+        raise StoreFault(
+            f"The journal {path} is damaged: it is empty or gone, and the write-ahead log beside it holds records. Both"
+            " were left as they are; restore a backup that was made together with its log."
+        )
 
 
 def _scan(file: BinaryIO) -> WalScan:

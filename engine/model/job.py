@@ -51,3 +51,4 @@ class Start(msgspec.Struct, frozen=True, array_like=True, gc=False):
     timeout_ms: int | None = None
     kill_delay_ms: int = 5_000
     output_bytes_max: int = OUTPUT_BYTES_MAX
+    begun: bool = False  # it was reported as begun: who does not know it has lost it, and must not begin it again

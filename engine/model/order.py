@@ -112,6 +112,7 @@ class Order(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     priority: int = 0
     created_ms: int = 0
     changed_ms: int = 0
+    begun: bool = False  # PROCESSING: its subagent has said that the attempt began
 
     @property
     def is_terminal(self) -> bool:

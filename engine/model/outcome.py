@@ -38,6 +38,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 SUCCEEDED = Outcome(OutcomeKind.SUCCEEDED)
+CANCELLED = Outcome(OutcomeKind.CANCELLED)
 
 
 def failed(message: str, return_code: int | None = None) -> Outcome:

@@ -87,8 +87,10 @@ def size_of(variables: Mapping[str, Value]) -> int:
 
 
 def _outcome(unsuccessful: Sequence[Order]) -> Outcome:
-    names = ", ".join(child.branch for child in unsuccessful[:5]) + (", …" if len(unsuccessful) > 5 else "")
-    first = unsuccessful[0].outcome
-    if all(child.state is OrderState.CANCELLED for child in unsuccessful):
+    culprits = [child for child in unsuccessful if child.state is not OrderState.CANCELLED]
+    named = culprits or unsuccessful
+    names = ", ".join(child.branch for child in named[:5]) + (", …" if len(named) > 5 else "")
+    if not culprits:
         return Outcome(OutcomeKind.CANCELLED, None, f"cancelled in branch {names}")
+    first = culprits[0].outcome
     return failed(f"failed in branch {names}: {first.message or first.kind if first else ''}")

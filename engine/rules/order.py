@@ -15,7 +15,7 @@ from engine.model import event as events
 from engine.model.job import OnLost
 from engine.model.obstacle import AttemptLost
 from engine.model.order import TRANSITIONS, Attachment, Mark, Order, OrderState
-from engine.model.outcome import failed
+from engine.model.outcome import CANCELLED, failed
 from engine.rules.state import NodeState
 
 
@@ -134,10 +134,11 @@ def _assigned(state: NodeState, order: Order, event: Any) -> None:
     order.attempt = event.attempt
     order.subagent = event.subagent
     order.incarnation = state.incarnation_of(event.subagent)
+    order.begun = False
 
 
-def _unchanged(_state: NodeState, _order: Order, _event: Any) -> None:
-    return
+def _began(_state: NodeState, order: Order, _event: Any) -> None:
+    order.begun = True
 
 
 def _ended(_state: NodeState, order: Order, event: Any) -> None:
@@ -170,6 +171,7 @@ def _forked(state: NodeState, order: Order, event: events.OrderForked) -> None:
             position=branch.position,
             state=OrderState.READY,
             attempt=order.attempt,
+            outcome=order.outcome,  # what a `catch` reads of the failure, its branches read too
             agent=order.agent,
             attachment=order.attachment,
             parent=order.id,
@@ -252,6 +254,8 @@ def _finished(_state: NodeState, order: Order, event: events.OrderFinished) -> N
 
 def _cancelled(_state: NodeState, order: Order, _event: Any) -> None:
     _settle(order)
+    if order.outcome is None or order.outcome.is_success:
+        order.outcome = CANCELLED  # that its last attempt succeeded is not how the order ended
     order.mark = Mark.NONE
 
 
@@ -271,7 +275,7 @@ _CHANGES: dict[type[events.Event], Callable[[NodeState, Order, Any], None]] = {
     events.OrderWoken: _woken,
     events.OrderExpecting: _expecting,
     events.AttemptAssigned: _assigned,
-    events.AttemptStarted: _unchanged,
+    events.AttemptStarted: _began,
     events.AttemptEnded: _ended,
     events.OrderHeld: _held,
     events.AttemptReleased: _released,

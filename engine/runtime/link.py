@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from engine.base.ids import START, Cursor
+from engine.base.log import logger
 from engine.base.problem import EngineClosed, Problem, problem
 from engine.base.tasks import TaskScope
 from engine.base.wire import (
@@ -63,6 +64,9 @@ PeerDiverged = problem(
 NotCoupled = problem("NotCoupled", "The link is not coupled ({state}); wait until it is.")
 CouplingAnew = problem("CouplingAnew", "More commands were owed than the backlog holds; coupling anew for the rest.")
 LinkClosed = problem("LinkClosed", "This side closed the link.")
+# Why no further attempt will do before a person has done something; told once, for from above it looks like silence.
+FOR_A_PERSON = ("WrongPeer", "FeatureTooOld", "PeerBehind", "PeerDiverged", "Diverged", "TooOld")
+log = logger("link")
 
 
 class LinkState(enum.Enum):
@@ -312,6 +316,8 @@ class Link:
             self._counts["attempts"] += 1
             reason = await self._converse(url)
             coupled_at = self._coupled_at
+            if reason.code in FOR_A_PERSON and (self.problem is None or self.problem.code != reason.code):
+                log.warning("this peer can not be coupled", peer=self._peer_node or url, problem=reason.sentence)
             tell = self._welcome is not None or self._goodbye
             self._end(reason)
             if tell:

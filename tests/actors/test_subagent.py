@@ -142,6 +142,19 @@ async def test_a_start_that_comes_behind_the_ack_of_its_end_starts_nothing(bench
     assert [one.order for one in await director.ended(2)] == ["o1", "o2"]
 
 
+async def test_what_began_and_is_not_known_here_is_unknown_and_not_begun_again(bench: Bench, tmp_path: Path) -> None:
+    """The subagent's state directory was lost, or is an older one from a backup."""
+    command = start(ShellJob(f"echo x >> {tmp_path}/runs"), begun=True)
+    await bench.director.tell(command, command)
+    (ended,) = await bench.director.ended()
+    assert ended.outcome.kind is OutcomeKind.UNKNOWN
+    assert "record of it is gone" in ended.outcome.message
+    director = await bench.couple()
+    await director.tell(command)
+    assert len(await director.ended()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
 async def test_one_that_is_killed_before_its_first_step_is_told_ended(bench: Bench) -> None:
     command = start(PythonJob("forever"))
     await bench.director.tell(command, KillAttempt(command.start.key))

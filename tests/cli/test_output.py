@@ -1,5 +1,6 @@
 """Times, values and JSON for people and programs. Tests: engine/cli/output.py"""
 
+import io
 import json
 import re
 
@@ -52,3 +53,13 @@ def test_json_of_anything_is_json(capsys: pytest.CaptureFixture[str]) -> None:
         out = capsys.readouterr().out
         assert out.count("\n") == 1
         json.loads(out)
+
+
+def test_json_stays_json_where_the_encoding_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))
+    face = Face()
+    write_json(face, {"grüße": "✓ 🙂"})
+    write_json_line(face, {"grüße": "✓ 🙂"})
+    text = written.getvalue().decode("ascii")
+    assert json.loads(text.splitlines()[-1]) == json.loads("".join(text.splitlines()[:-1])) == {"grüße": "✓ 🙂"}

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections import OrderedDict, UserDict
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 import pytest
 
 from engine import Engine, Workflow, job
+from engine.jobs import python_calls
 from engine.model.event import AttemptAssigned, AttemptEnded
 from engine.model.order import OrderState
 from engine.model.outcome import OutcomeKind
-from tests.embed.engines import call, node, restarts, run, seen
+from tests.embed.engines import WAIT_S_MAX, call, node, restarts, run, seen
 
 
 class Real(float):
@@ -244,3 +246,26 @@ async def test_an_attempt_that_waits_for_a_thread_ends_by_its_timeout_and_never_
             await one.result()
         await seen(stream, AttemptEnded)
         assert late == []
+
+
+async def test_one_that_was_given_up_does_not_keep_the_engine_from_closing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(python_calls, "CLOSE_MS_MAX", 50)
+    go_on, ended = asyncio.Event(), asyncio.Event()
+
+    async def stubborn() -> None:
+        while not go_on.is_set():
+            with suppress(asyncio.CancelledError):
+                await go_on.wait()
+        ended.set()
+
+    engine = Engine(tmp_path, callables={"stubborn": stubborn})
+    await engine.open()
+    stream = engine.events()
+    await engine.add_order(Workflow("w", job("job", python="stubborn", timeout="10ms", kill_delay="10ms")))
+    assert (await seen(stream, AttemptEnded)).outcome.kind is OutcomeKind.UNKNOWN
+    async with asyncio.timeout(WAIT_S_MAX):
+        await engine.close()
+    go_on.set()
+    await ended.wait()

@@ -24,6 +24,17 @@ ECHO = Workflow("echo", job("job", python=lambda value: {"value": value}, argume
                 parameters={"value": parameter("string", required=False, default="")})  # fmt: skip
 
 
+async def test_values_nested_without_end_are_refused_in_a_bulk_too(tmp_path: Path) -> None:
+    nested: list[Any] = []
+    for _ in range(5_000):
+        nested = [nested]
+    async with Engine(tmp_path) as engine:
+        await engine.deploy(ECHO)
+        with pytest.raises(Refused) as refused:
+            await engine.add_orders([AddOrder("deep", "echo", {"value": nested})])
+        assert refused.value.problem.code == "NotKeepable"
+
+
 async def test_an_order_stands_still_and_goes_on(tmp_path: Path) -> None:
     gate = threading.Event()
     workflow = Workflow("w", job("first", python=gate.wait), job("second", python=lambda: {"done": 1}))

@@ -4,6 +4,7 @@ Tests: engine/snapshot.py
 """
 
 import asyncio
+import shutil
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ from engine.ports import StoreFault
 from engine.rules.commands.add_order import AddOrder
 from engine.runtime.supervisor import RESTARTS_MAX
 from tests.embed.engines import call, node, read, restarts, seen, shell, true
+from tests.support.guarding import guards_end
 
 NODES = ("controller", "local", "subagent-local")
 
@@ -147,6 +149,22 @@ async def test_a_process_goes_on_without_us_and_its_return_code_is_exact(tmp_pat
     await engine.close()
 
 
+async def test_a_state_directory_that_is_removed_ends_the_engine(tmp_path: Path) -> None:
+    """Else the order would wait for ever: what ends can not be recorded, so it is not told."""
+    engine, go_on = Engine(tmp_path / "s"), tmp_path / "go_on"
+    await engine.open()
+    stream = engine.events()
+    order = await engine.add_order(shell(f"while ! test -e {go_on}; do sleep 0.01; done"))
+    await seen(stream, AttemptStarted)
+    shutil.rmtree(tmp_path / "s")
+    with pytest.raises(EngineClosed, match="was removed while it was in use"):
+        await order.result()
+    assert isinstance(engine.failure, StoreFault)
+    await engine.close()
+    go_on.touch()
+    await guards_end()
+
+
 async def test_a_process_that_ended_while_we_were_away_is_known(tmp_path: Path) -> None:
     done = tmp_path / "done"
     async with Engine(tmp_path / "s") as engine:
@@ -160,6 +178,23 @@ async def test_a_process_that_ended_while_we_were_away_is_known(tmp_path: Path) 
     async with Engine(tmp_path / "s") as engine:
         ended = await engine.order(order.id).ended()
         assert (ended.outcome and ended.outcome.return_code) == 3
+
+
+async def test_a_process_whose_record_is_gone_is_held_and_not_begun_again(tmp_path: Path) -> None:
+    runs, go_on = tmp_path / "runs", tmp_path / "go_on"
+    async with Engine(tmp_path / "s") as engine:
+        stream = engine.events()
+        order = await engine.add_order(shell(f"echo x >> {runs}; while ! test -e {go_on}; do sleep 0.01; done"))
+        await seen(stream, AttemptStarted)
+    shutil.rmtree(tmp_path / "s" / "subagent-local")
+    async with Engine(tmp_path / "s") as engine:
+        await read(engine.events(START), lambda one: isinstance(one.event, OrderHeld))
+        assert "record of it is gone" in str(await engine.order(order.id).obstacle())
+        go_on.touch()
+        await engine.order(order.id).release("fail")
+        assert (await engine.order(order.id).ended()).state is OrderState.FAILED
+    assert runs.read_text() == "x\n"
+    await guards_end()
 
 
 @pytest.mark.parametrize("how", ["ended", "reopened"])

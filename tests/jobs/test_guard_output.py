@@ -146,6 +146,8 @@ async def test_a_start_is_refused_when_the_state_directory_is_gone(tmp_path: Pat
         assert report.kind == "refused"
         assert "it was removed" in report.sentence
     assert not state.exists()
+    await gone(watch.host.guard_pid)
+    reap()
 
 
 async def test_a_guard_whose_state_directory_is_gone_stays_with_its_jobs_and_no_longer(tmp_path: Path) -> None:

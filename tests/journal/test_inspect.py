@@ -100,7 +100,7 @@ async def test_dump_shows_damaged_records_as_such(path: str) -> None:
     await fill(path)
     flip(path, read(path).index(b"order-77") + 6)  # of one of its events
     records = dump(path, after=70, limit=10)
-    assert {one.index: one.fault for one in records if one.fault} == {77: "record 77 does not match its hash"}
+    assert {one.index: one.fault for one in records if one.fault} == {77: "does not match its hash"}
     assert records[6].events[0] == ("OrderAdded", "order-67", 0)  # what stands there is shown all the same
     assert verify(path).damaged == 77
 
@@ -165,6 +165,13 @@ def test_what_is_no_journal(path: str, tmp_path: Path) -> None:
         connection.execute("CREATE TABLE theirs (a)")
     with pytest.raises(StoreFault, match="not a journal of ours"):
         verify(path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(path: str) -> None:
+    os.mkfifo(path)
+    for look in (verify, dump, stat):
+        with pytest.raises(StoreFault, match="no regular file"):
+            look(path)
 
 
 async def test_a_newer_journal_is_refused_by_a_sentence(path: str) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from engine.journal.faults import DamagedRecord
-from engine.journal.inspect import verify
+from engine.journal.inspect import dump, stat, verify
 from engine.journal.sqlite_store import open_sqlite_store
 from engine.journal.sqlite_thread import inline_place
 from engine.journal.wal import scan_wal
@@ -179,6 +179,24 @@ async def test_a_flip_in_the_write_ahead_log_is_found_unless_it_is_its_torn_end(
     assert lost < 10
 
 
+async def test_a_dump_does_not_end_in_silence_where_the_log_is_damaged(tmp_path: Path) -> None:
+    path = str(tmp_path / "live.db")
+    store = await open_sqlite_store(path)
+    for index in range(1, 11):
+        await store.append(entries(index, 1, size=500))
+    killed = copy(path, "killed.db")
+    await store.close()
+    flip(killed + "-wal", os.path.getsize(killed + "-wal") // 2)
+    shown = dump(killed)
+    after = shown[-1].index
+    assert 0 < after < 10
+    (missing,) = dump(killed, after=after)
+    assert (missing.index, missing.events) == (after + 1, ())
+    assert missing.fault is not None
+    assert missing.fault.startswith("is not in the file and the write-ahead log")
+    assert dump(killed, after=missing.index) == []
+
+
 async def test_a_torn_end_of_the_write_ahead_log_is_no_damage(tmp_path: Path) -> None:
     path = str(tmp_path / "live.db")
     store = await open_sqlite_store(path)
@@ -203,6 +221,27 @@ async def test_a_shortened_file_is_found(sound: str) -> None:
         with pytest.raises(StoreFault):
             await content_of(damaged)
         assert os.path.getsize(damaged) == keep
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_a_log_whose_file_was_emptied_is_left(tmp_path: Path, is_gone: bool) -> None:
+    path = str(tmp_path / "live.db")
+    store = await open_sqlite_store(path)
+    await store.append(entries(1, 30, size=500))
+    killed = copy(path, "killed.db")
+    await store.close()
+    if is_gone:
+        os.unlink(killed)
+    else:
+        os.truncate(killed, 0)
+    log = Path(killed + "-wal").read_bytes()
+    for look in (verify, dump, stat):  # SQLite deletes the log of an empty file even for a mere reader
+        with pytest.raises(StoreFault, match="write-ahead log beside it holds records"):
+            look(killed)
+    with pytest.raises(StoreFault, match="write-ahead log beside it holds records"):
+        await open_sqlite_store(killed)
+    assert Path(killed + "-wal").read_bytes() == log
+    assert os.path.exists(killed) is not is_gone
 
 
 async def test_lost_records_at_the_end_are_missed(sound: str) -> None:

@@ -84,7 +84,9 @@ def needs_strace() -> None:
 @pytest.mark.parametrize("call", CALLS)
 async def test_killed_at_a_system_call(ram_path: Path, call: str) -> None:
     last = await tamper_with_all(ram_path, call, "signal=KILL", SAMPLE)
-    assert not [line for line in last if line.startswith(("fault", "closed"))]
+    assert not [line for line in last if line.startswith("fault")]
+    # Commits are grouped by time, so a run may make a call less than the counted one: the last place may not be met.
+    assert last.count("closed") <= (1 if len(last) > 1 else 0), last
 
 
 @pytest.mark.parametrize("call", ["pwrite64", "fdatasync"])

@@ -9,7 +9,7 @@ import pytest
 
 from engine.base.clock import SPAN_MS_MAX
 from engine.base.ids import SubagentId
-from engine.base.limits import VARIABLES_BYTES_MAX
+from engine.base.limits import BRANCHES_MAX, VARIABLES_BYTES_MAX
 from engine.jobs.shell import ShellJob
 from engine.model import query as q
 from engine.model.command import ReportEnded
@@ -25,6 +25,7 @@ from engine.rules.agent import SubagentReported
 from engine.rules.check import workflow_faults
 from engine.rules.commands.add_order import AddOrder
 from engine.rules.commands.add_orders import AddOrders
+from engine.rules.instructions.finish import Finish
 from engine.rules.instructions.fork import Fork
 from engine.rules.instructions.fork_list import ForkList
 from engine.rules.instructions.job import Execute
@@ -222,6 +223,16 @@ def test_branches_with_large_variables_are_few(monkeypatch: pytest.MonkeyPatch) 
         assert cluster.order(f"small-{name}").state is OrderState.FINISHED
         assert cluster.order(f"large-{name}").state is OrderState.FAILED
         assert "10000 is the most" in str(cluster.order(f"large-{name}").outcome)
+
+
+@pytest.mark.parametrize(("count", "state"), [(4_500, OrderState.FINISHED), (BRANCHES_MAX, OrderState.FAILED)])
+def test_how_long_a_list_of_numbers_may_be_that_is_a_variable_of_each_branch(count: int, state: OrderState) -> None:
+    cluster = PureCluster()
+    cluster.deploy(ForkList(Expression("l"), "n", (Finish(Template("")),)), l=Parameter(ParameterType.LIST))
+    cluster.add(l=list(range(count)))
+    assert cluster.order().state is state
+    if state is OrderState.FAILED:
+        assert "67108864 is the most" in str(cluster.order().outcome)
 
 
 def test_the_event_of_a_fork_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,6 +240,10 @@ def test_changing_items() -> None:
     assert written(cluster, ChangeItem(bundle)) == ["ItemChanged"]
     assert written(cluster, ChangeItem(bundle)) == []
     assert refusal(cluster, ChangeItem(AgentItem(AgentId("a b"), "memory://x"))) == "BadItemName"
+    assert refusal(cluster, ChangeItem(AgentItem(AgentId("rome"), "memory://rome", -1))) == "BadLimit"
+    assert (
+        refusal(cluster, ChangeItem(SubagentItem(SubagentId("r1"), AgentId("rome"), "memory://r1", -5))) == "BadLimit"
+    )
     assert refusal(cluster, ChangeItem(SubagentItem(SubagentId("s"), AgentId("none"), "memory://s"))) == "UnknownAgent"
     assert (
         refusal(cluster, ChangeItem(SubagentItem(SubagentId("r1"), AgentId("local"), "memory://s")))

@@ -12,7 +12,7 @@ from engine.model.expression import Expression, Template
 from engine.model.fields import Span
 from engine.model.job import OnLost, Start
 from engine.model.order import OrderState
-from engine.model.outcome import SUCCEEDED, Outcome, failed, unknown
+from engine.model.outcome import CANCELLED, SUCCEEDED, Outcome, failed, unknown
 from engine.model.workflow import Parameter, ParameterType
 from engine.rules.commands.cancel_order import CancelOrder
 from engine.rules.commands.release_attempt import ReleaseAttempt
@@ -83,6 +83,14 @@ def test_try_catches_and_the_catch_sees_why() -> None:
     assert cluster.order().state is OrderState.FINISHED
 
 
+def test_branches_inside_a_catch_see_why_too() -> None:
+    cluster = PureCluster(script=lambda start: failed("no", 3) if start.label == "bad" else SUCCEEDED)
+    say = Fail(Template("${error} ${return_code} ${outcome}"))
+    cluster.deploy(Try((job("bad"),), (Fork({"x": (say,)}),)))
+    cluster.add()
+    assert cluster.order().outcome == failed("failed in branch x: no 3 failed")
+
+
 def test_retry_waits_and_gives_up() -> None:
     cluster = PureCluster(script=lambda _: failed("no"))
     cluster.deploy(Retry(3, (job(),), (Span(1_000), Span(5_000))))
@@ -132,6 +140,25 @@ def test_a_failed_branch_fails_the_fork_once_all_have_ended() -> None:
     assert cluster.order().state is OrderState.FAILED
     assert [start.label for start in cluster.started] == ["bad", "good", "better"]
     assert "branch x" in str(cluster.order().outcome)
+
+
+def test_a_join_names_the_branches_that_failed_and_not_those_that_were_cancelled() -> None:
+    cluster = PureCluster()
+    cluster.deploy(Fork({"x": (job(), Sleep(Template("1h"))), "y": (Sleep(Template("1s")), Fail(Template("boom")))}))
+    cluster.add()
+    assert cluster.command(CancelOrder("o|x")) is None
+    cluster.pass_time(2_000)
+    assert cluster.order().outcome == failed("failed in branch y: boom")
+
+
+def test_a_cancelled_order_has_not_succeeded() -> None:
+    cluster = PureCluster()
+    cluster.deploy(job(), Sleep(Template("1h")))
+    cluster.add()
+    assert cluster.order().outcome == SUCCEEDED
+    assert cluster.command(CancelOrder("o")) is None
+    assert cluster.order().state is OrderState.CANCELLED
+    assert cluster.order().outcome == CANCELLED
 
 
 def test_without_join_if_failed_the_branch_can_be_resumed() -> None:

@@ -1,7 +1,7 @@
 """Link against a listening side whose every byte is in the test's hands: wrong, late, rude and silent ones."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -28,6 +28,7 @@ from engine.base.wire import (
 from engine.ports import Connection, ConnectionClosed, Listener
 from engine.runtime.framing import Incoming, Outgoing
 from engine.runtime.link import LinkState
+from engine.simulation.loop import VirtualLoop
 from tests.runtime.linked import CLUSTER, Upper, Wires, accepted, end, pass_ms, until, virtual
 
 
@@ -120,10 +121,14 @@ async def test_a_welcome_must_fit(changes: dict[str, Any], code: str) -> None:
 
 @virtual
 async def test_a_peer_that_has_less_than_we_have_seen_lost_its_data() -> None:
+    told: list[str] = []
+    cast("VirtualLoop", asyncio.get_running_loop()).on_log = lambda _node, sentence: told.append(sentence)
     rude, upper = await meet(options={"cursor": lambda: Cursor(9, 1)}, tip=Cursor(8, 1))
-    await until(lambda: upper.link.problem is not None)
+    await until(lambda: upper.link.statistics()["attempts"] > 2)
     assert upper.link.problem is not None
     assert upper.link.problem.code == "PeerBehind"
+    assert len(told) == 1, told  # each dialling finds the same, and it is told once
+    assert "can not be coupled" in told[0]
     await end(upper)
     await rude.close()
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
+from engine.jobs import guard_launch
 from engine.jobs.guard_host import GuardHost
 from engine.ports import ProcessReport, ProcessSpec
 
@@ -66,6 +67,13 @@ class Watch:
 
     def out(self, key: str, name: str = "out") -> bytes:
         return Path(self.host.path(f"at/{key}"), name).read_bytes()
+
+
+async def guards_end() -> None:
+    """Wait until every guard of this process has ended: one whose folder was removed goes with its last job."""
+    for pid in list(guard_launch._launched):
+        await gone(pid)
+    guard_launch.reap()
 
 
 @contextlib.asynccontextmanager

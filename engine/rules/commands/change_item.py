@@ -19,6 +19,7 @@ ForeignSubagent = problem(
     "ForeignSubagent",
     "Subagent {subagent!r} belongs to agent {agent!r}; remove it there before you give it to another.",
 )
+BadLimit = problem("BadLimit", "{name!r} can not run {parallel_max} attempts at once; give 0 (none for now) or more.")
 UnknownSubagent = problem("UnknownSubagent", "Agent {agent!r} has no subagent {subagent!r}; add it first.")
 
 
@@ -41,6 +42,8 @@ class ChangeItem(msgspec.Struct, OperatorCommand, frozen=True, array_like=True, 
 def _refusal(state: ControllerState, item: AnyItem) -> Problem | None:
     if not is_name(item.id):
         return BadItemName(name=item.id)
+    if not isinstance(item, BundleItem) and item.parallel_max < 0:
+        return BadLimit(name=item.id, parallel_max=item.parallel_max)
     if isinstance(item, AgentItem):
         return None
     if item.agent not in state.agents:

@@ -126,6 +126,7 @@ class Execute(
             timeout_ms=self.timeout_ms,
             kill_delay_ms=self.kill_delay_ms,
             output_bytes_max=self.output_bytes_max,
+            begun=order.begun,
         )
 
 
