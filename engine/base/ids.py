@@ -82,6 +82,8 @@ def attempt_folder(key: str) -> str:
     """Return the folder of an attempt's files below a subagent's state directory, safe as a path on any system."""
     order, added, attempt = parse_attempt_key(key)
     quoted = quote(order, safe="")
+    if quoted.startswith("."):  # `.` and `..` are no names of folders
+        quoted = f"%2E{quoted[1:]}"
     if len(quoted) > FOLDER_LENGTH_MAX:
         quoted = f"{quoted[:60]}~{hashlib.blake2b(order.encode(), digest_size=16).hexdigest()}"
     return f"attempts/{quoted}/{added}-{attempt}"

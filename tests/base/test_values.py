@@ -5,7 +5,7 @@ Tests: engine/base/ids.py, engine/base/clock.py, engine/base/codec.py, engine/ba
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.base.clock import SPAN_MS_MAX, instant_text, parse_span, span_text
@@ -120,6 +120,8 @@ def test_names(text: str, name: bool, variable: bool, order: bool) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=250), st.integers(0), st.integers(0))
+@example(".", 0, 0)
+@example("..", 0, 0)
 def test_attempt_keys_come_apart_and_folders_are_safe(order: str, added: int, attempt: int) -> None:
     key = attempt_key(OrderId(order), added, attempt)
     assert parse_attempt_key(key) == (order, added, attempt)
