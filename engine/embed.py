@@ -48,7 +48,7 @@ class OrderFailed(Exception):
     """An order ended without success; `state` and `outcome` say how."""
 
     def __init__(self, order: Order) -> None:
-        super().__init__(f"order {order.id} {order.state}: {order.outcome or 'it was cancelled'}")
+        super().__init__(f"order {order.id} {_ending(order)}")
         self.state = order.state
         self.outcome = order.outcome
 
@@ -257,6 +257,10 @@ class Engine:
         Choose `order_id` yourself where the same call may happen twice: the second time nothing is added.
         """
         version = None
+        named: object = workflow  # whoever has no types may give anything
+        if not isinstance(named, Workflow | str):
+            wanted = "a workflow is given as a Workflow or by its name"
+            raise Refused(NotKeepable(fault=f"{wanted}, not as a {type(named).__name__}"))
         if isinstance(workflow, Workflow):
             name, _, version = (await self.deploy(workflow)).partition("@")
         else:
@@ -298,3 +302,11 @@ class Engine:
 
 def _subagent_of(agent: str) -> str:
     return f"subagent-{agent}"
+
+
+def _ending(order: Order) -> str:
+    """Say how an order ended, its state once: `failed with return code 3: …`, `failed: timed out`, `broken: …`."""
+    if order.outcome is None or order.outcome.kind.value == order.state.value:
+        return str(order.outcome or order.state)
+    why = order.outcome.message if order.state is OrderState.BROKEN else str(order.outcome)
+    return f"{order.state}: {why}"

@@ -43,7 +43,7 @@ def say_ending(face: Face, request: Request, code: ExitCode, table: StepTable, o
         _say_failure(face, request, code, table, order)
     elif code is ExitCode.HELD:
         _say_held(face, request, table)
-    elif code is ExitCode.SUSPENDED and not face.is_cut:
+    elif code is ExitCode.SUSPENDED and (face.fault or not face.is_cut):
         face.err(f"Order {order.id} is suspended. `{request.again()}` goes on where it was.")
 
 
@@ -96,7 +96,9 @@ def _say_failure(face: Face, request: Request, code: ExitCode, table: StepTable,
     if code is ExitCode.CANCELLED:
         face.err(f"Order {order.id} was cancelled.")
         return
-    how = f"broke: {order.outcome}" if order.state is OrderState.BROKEN else failure_words(order.outcome)
+    how = failure_words(order.outcome)
+    if order.state is OrderState.BROKEN and order.outcome is not None:
+        how = f"broke: {order.outcome.message}"
     face.err(f"Order {order.id} {printable(how)}")
     found = culprits(table)
     for strand, step in found[:FAILURES_SHOWN_MAX]:

@@ -6,6 +6,7 @@
 
 import difflib
 import importlib
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         report_crash(face, error)
         code = ExitCode.MISTAKE
-    return ExitCode.STATE if face.fault and code == ExitCode.FINISHED else code
+    # Who stopped or said less because its output can not be written needs the disk mended, whatever else is well.
+    return ExitCode.STATE if face.fault and code in (ExitCode.FINISHED, ExitCode.SUSPENDED) else code
 
 
 def _ended(face: Face, arguments: Sequence[str] | None) -> ExitCode:
@@ -97,6 +99,11 @@ def _ended(face: Face, arguments: Sequence[str] | None) -> ExitCode:
         answer: Any = root.main(args=None if arguments is None else [*arguments], obj=face, standalone_mode=False)
     except SystemExit:  # click leaves so when standard output is gone, and for no other reason
         face.cut(BrokenPipeError())
+        return ExitCode.FINISHED
+    except OSError as error:
+        if not _was_echoing(error):
+            raise
+        face.cut(error)
         return ExitCode.FINISHED
     except click.exceptions.NoArgsIsHelpError as asked:
         face.err(asked.ctx.get_help())
@@ -109,3 +116,9 @@ def _ended(face: Face, arguments: Sequence[str] | None) -> ExitCode:
             face.err()
         raise Ended(ExitCode.USAGE, f"Error: {error.format_message()}") from None
     return ExitCode(answer) if isinstance(answer, int) else ExitCode.FINISHED
+
+
+def _was_echoing(error: OSError) -> bool:
+    """Tell whether click failed to write its own words (the help), which do not go through the face."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code is click.echo.__code__ for frame, _ in frames)

@@ -36,7 +36,7 @@ Exit codes: 0 finished, 1 failed, 2 wrong usage, 3 held, 4 cancelled, 5 suspende
 @click.option("-p", "words", multiple=True, metavar="NAME=VALUE", help="A parameter of the workflow; may be repeated.")
 @click.option(
     "--state",
-    type=click.Path(path_type=Path),
+    type=click.Path(),  # its text as given: as a Path nothing would look like the directory one is in
     default=DEFAULT_STATE,
     show_default=True,
     metavar="DIR",
@@ -56,7 +56,7 @@ def command(
     context: click.Context,
     file: Path,
     words: tuple[str, ...],
-    state: Path,
+    state: str,
     new: bool,
     release: str | None,
     order: str | None,
@@ -67,10 +67,12 @@ def command(
     An unfinished order of this workflow in the state directory goes on, on the version of the workflow it began with;
     otherwise a new one begins. The exit code tells how it ended.
     """
+    if not state:
+        raise Ended(ExitCode.USAGE, "--state needs the name of a directory; write --state . for this one.")
     if new and release:
         raise Ended(ExitCode.USAGE, "--release is for an order that waits, --new begins another one; leave one out.")
     program = context.find_root().info_name or "python -m engine"
-    request = Request(file, state, words, new, release, order, program)
+    request = Request(file, Path(state), words, new, release, order, program)
     return run(context.ensure_object(Face), request, output)
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from engine.base.ids import OrderId
 from engine.model import event as events
+from engine.model.command import ReleaseHeld
 from engine.model.event import Branch, Event
 from engine.model.order import Mark, Order, OrderState
 from engine.model.outcome import Outcome, OutcomeKind
@@ -64,6 +65,7 @@ class Strand(msgspec.Struct, kw_only=True, eq=False):
     position: Position = FIRST
     mark: Mark = Mark.NONE
     is_held: bool = False
+    is_released: bool = False  # held, and a person has spoken; its agent is still to obey
     reason: str = ""  # why it waits
     until_ms: int = 0
     started_ms: int = 0
@@ -75,6 +77,11 @@ class Strand(msgspec.Struct, kw_only=True, eq=False):
     @property
     def is_terminal(self) -> bool:
         return self.ended_ms > 0
+
+    @property
+    def awaits_word(self) -> bool:
+        """Tell whether it is held and nobody has released it yet."""
+        return self.is_held and not self.is_released
 
 
 class StepTable:
@@ -123,7 +130,7 @@ class StepTable:
 
     def held(self) -> list[Strand]:
         """Return the strands that wait for a person's word about a lost attempt."""
-        return [strand for strand in self.strands.values() if strand.is_held and not strand.is_terminal]
+        return [strand for strand in self.strands.values() if strand.awaits_word and not strand.is_terminal]
 
     def stays_failed(self) -> list[Strand]:
         """Return the failed branches for which their fork waits, because it says `join_if_failed: false`."""
@@ -204,7 +211,7 @@ class StepTable:
 
     def _stands(self, strand: Strand, excused: frozenset[tuple[OrderId, int]]) -> bool:
         if strand.is_held:
-            return (strand.order, strand.attempt) not in excused
+            return strand.awaits_word and (strand.order, strand.attempt) not in excused
         if strand.state is OrderState.SUSPENDED:
             return self.root.mark is Mark.SUSPEND  # without it the branches' own marks are being taken away
         if strand.state is not OrderState.FORKED or not strand.steps:
@@ -275,7 +282,7 @@ def _attempt(table: StepTable, strand: Strand, attempt: int, subagent: str, at_m
 
 def _settle(strand: Strand, state: OrderState) -> None:
     strand.state = state
-    strand.reason, strand.until_ms, strand.is_held = "", 0, False
+    strand.reason, strand.until_ms, strand.is_held, strand.is_released = "", 0, False, False
 
 
 def _awake(strand: Strand, at_ms: int) -> None:
@@ -336,6 +343,16 @@ def _ended(table: StepTable, strand: Strand, event: events.AttemptEnded) -> None
 
 def _held(_table: StepTable, strand: Strand, event: events.OrderHeld) -> None:
     strand.state, strand.is_held, strand.reason = OrderState.EXPECTING, True, event.message
+    strand.is_released = False
+
+
+def _commanded(_table: StepTable, strand: Strand, event: events.OrderCommanded) -> None:
+    if isinstance(event.command, ReleaseHeld) and event.command.attempt == strand.attempt:
+        strand.is_released = strand.is_held
+
+
+def _dropped(_table: StepTable, strand: Strand, _event: events.OrderCommandDropped) -> None:
+    strand.is_released = False
 
 
 def _forked(table: StepTable, strand: Strand, event: events.OrderForked) -> None:
@@ -347,7 +364,8 @@ def _forked(table: StepTable, strand: Strand, event: events.OrderForked) -> None
 def _joined(_table: StepTable, strand: Strand, event: events.OrderJoined) -> None:
     if strand.steps and strand.steps[-1].kind == "fork":
         step = strand.steps[-1]
-        step.state, step.ended_ms, step.message = event.outcome.kind, event.at_ms, event.outcome.message
+        step.state, step.ended_ms = event.outcome.kind, event.at_ms
+        step.return_code, step.message = event.outcome.return_code, event.outcome.message
         strand.attempt = max([strand.attempt, *(inner.attempt for inner in step.strands)])
     strand.outcome = event.outcome
     _settle(strand, OrderState.READY)
@@ -424,6 +442,8 @@ _RULES: dict[type[Event], Callable[[StepTable, Strand, Any], None]] = {
     events.AttemptStarted: _began,
     events.AttemptEnded: _ended,
     events.OrderHeld: _held,
+    events.OrderCommanded: _commanded,
+    events.OrderCommandDropped: _dropped,
     events.AttemptReleased: _ready,
     events.OrderForked: _forked,
     events.OrderJoined: _joined,

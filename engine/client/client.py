@@ -24,6 +24,7 @@ from engine.model.language import Language
 from engine.model.order import TERMINAL, Order
 from engine.model.workflow import Workflow, WorkflowId
 from engine.ports import World
+from engine.rules.commands.deploy_workflow import WORKFLOW_BYTES_MAX, DeployWorkflow, WorkflowTooLarge
 from engine.rules.operator_command import OperatorCommand
 from engine.runtime.line import BODY_BYTES_MAX
 from engine.runtime.link import Link, LinkLost
@@ -169,6 +170,11 @@ class Client:
         except UNENCODABLE as error:
             raise Refused(NotKeepable(fault=str(error))) from None
         if len(encoded) > BODY_BYTES_MAX:
+            if isinstance(message, DeployWorkflow):
+                name = message.workflow.name
+                raise Refused(
+                    WorkflowTooLarge(workflow=name, size_bytes=len(encoded), size_bytes_max=WORKFLOW_BYTES_MAX)
+                )
             raise Refused(TooLarge(size_bytes=len(encoded), size_bytes_max=BODY_BYTES_MAX))
         return encoded
 

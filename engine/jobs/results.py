@@ -1,5 +1,6 @@
 """Results: what a process leaves in its result file, `name=value` lines or one JSON object. Floor 4."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ def parse_results(raw: bytes) -> dict[str, Value]:
         text = raw.decode()
     except UnicodeDecodeError as error:
         raise ResultFault(f"the result file is not UTF-8 at byte {error.start + 1}") from error
-    results = _json(raw) if text.lstrip().startswith("{") else _lines(text)
+    results = _json(raw, text) if text.lstrip().startswith("{") else _lines(text)
     for name, value in results.items():
         if not is_variable(name):
             raise ResultFault(f"the result file names {name!r}, which can not be a variable (letters, digits, _)")
@@ -37,11 +38,21 @@ def parse_results(raw: bytes) -> dict[str, Value]:
 _decode: Callable[[bytes], dict[str, Value]] = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def _json(raw: bytes) -> dict[str, Value]:
+def _json(raw: bytes, text: str) -> dict[str, Value]:
     try:
-        return _decode(raw)
+        results = _decode(raw)
+        json.loads(text, object_pairs_hook=_refuse_twins, parse_int=str, parse_float=str)  # msgspec takes the last twin
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ResultFault(f"the result file is not a JSON object: {error}") from error
+    return results
+
+
+def _refuse_twins(pairs: list[tuple[str, object]]) -> None:
+    names: set[str] = set()
+    for name, _ in pairs:
+        if name in names:
+            raise ResultFault(f"the result file names {name!r} twice in one object")
+        names.add(name)
 
 
 def _lines(text: str) -> dict[str, Value]:

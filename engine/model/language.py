@@ -27,8 +27,7 @@ class Language:
         self.instructions = instructions
         self.jobs = jobs
         self.commands = commands
-        self._encoder = msgspec.msgpack.Encoder(enc_hook=_encode_leaf)
-        self.encode = self._encoder.encode
+        self.encode = encode_leaves
         self.decode_event = self.decoder(AnyEvent).decode
         self.decode_events = self.decoder(list[AnyEvent]).decode
         self.decode_command = self.decoder(Command).decode
@@ -64,3 +63,6 @@ def _encode_leaf(value: Any) -> str:
     if isinstance(value, Expression | Template):
         return value.source
     raise NotImplementedError(f"a {type(value).__name__} cannot be encoded")
+
+
+encode_leaves = msgspec.msgpack.Encoder(enc_hook=_encode_leaf).encode  # the same in every language: a leaf knows itself

@@ -77,7 +77,11 @@ class WaitingUntil(Obstacle, frozen=True):
     cause: str
 
     def __str__(self) -> str:
-        return f"{self.cause} until {instant_text(self.at_ms)}"
+        try:
+            at = instant_text(self.at_ms)
+        except (ValueError, OverflowError, OSError):  # before the year 1 or after 9999
+            at = f"a time that no calendar shows ({self.at_ms} ms after 1970)"
+        return f"{self.cause} until {at}"
 
 
 class WaitingForBranches(Obstacle, frozen=True):

@@ -31,12 +31,6 @@ def outside(position: Position) -> Position | None:
     return position[:-2] if len(position) > 1 else None
 
 
-def branch_of(position: Position) -> tuple[str, int]:
-    """Return the innermost branch's name and its round number (0 when not counted)."""
-    name, _, number = str(position[-2]).partition(ROUND_MARK)
-    return name, int(number or 0)
-
-
 @lru_cache(maxsize=BLOCKS_KEPT_MAX)
 def block_of(position: Position) -> Block:
     """Return the block of a position, with round numbers taken away: the key under which its steps are found."""
@@ -48,11 +42,3 @@ def block_of(position: Position) -> Block:
 def position_text(position: Position) -> str:
     """Write a position as people see it: `2/then/0`."""
     return "/".join(str(part) for part in position)
-
-
-def parse_position(text: str) -> Position:
-    """Read what `position_text` wrote; raises ValueError with a sentence."""
-    parts = text.split("/")
-    if len(parts) % 2 == 0 or not all(part.isascii() and part.isdigit() for part in parts[::2]):
-        raise ValueError(f"{text!r} is not a position; it looks like 2 or 2/then/0")
-    return tuple(int(part) if place % 2 == 0 else part for place, part in enumerate(parts))

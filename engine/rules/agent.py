@@ -30,7 +30,7 @@ from engine.rules.instructions.job import limit_key
 from engine.rules.marks import mark_events
 from engine.rules.node_machine import NodeMachine, apply_shared, touched_orders, unsettled_orders, wake_effects
 from engine.rules.order import descendants, drop
-from engine.rules.state import View
+from engine.rules.state import RESERVED_NAMES, View
 
 UnknownWorkflowHere = problem(
     "UnknownWorkflowHere", "Agent {agent} was given order {order} of workflow {workflow}, which it was never sent."
@@ -289,6 +289,9 @@ def items_of(state: AgentState) -> dict[tuple[type, str], AnyItem]:
 def ended_events(order: Order, report: commands.ReportEnded, now_ms: int) -> list[Event]:
     """Return the events of an attempt's end; after a success the order moves on in the same record."""
     outcome, results = report.outcome, report.results
+    if reserved := [name for name in RESERVED_NAMES if name in results]:
+        sentence = f"the name {reserved[0]!r} of a result is the engine's own; choose another"
+        outcome, results = without_results(outcome, sentence), {}
     size_bytes = size_of({**order.variables, **results}) if results else 0
     if size_bytes > VARIABLES_BYTES_MAX:
         sentence = f"with its results the order's variables take {size_bytes} bytes; {VARIABLES_BYTES_MAX} is the most"

@@ -16,6 +16,7 @@ from engine.rules.state import RESERVED_NAMES, View
 from engine.rules.statement import ANYWHERE, CONTROLLER, agents_of
 
 FORK_EVENT_BYTES_MAX = EVENTS_BYTES_MAX // 2  # names and elements of all branches of one fork
+BRANCHES_NAMED_MAX = 5  # in the sentence of a join
 FORK_BYTES_MAX = 64 << 20  # variables of all branches of one fork, encoded; each branch has its parent's
 
 
@@ -87,10 +88,14 @@ def size_of(variables: Mapping[str, Value]) -> int:
 
 
 def _outcome(unsuccessful: Sequence[Order]) -> Outcome:
+    """Return a join's outcome: where it went wrong first, with that branch's own return code and cause."""
     culprits = [child for child in unsuccessful if child.state is not OrderState.CANCELLED]
     named = culprits or unsuccessful
-    names = ", ".join(child.branch for child in named[:5]) + (", …" if len(named) > 5 else "")
+    others = ", ".join(child.branch for child in named[1:BRANCHES_NAMED_MAX])
+    others += ", …" if len(named) > BRANCHES_NAMED_MAX else ""
+    where = f"in branch {named[0].branch}{f' (and {others})' if others else ''}"
     if not culprits:
-        return Outcome(OutcomeKind.CANCELLED, None, f"cancelled in branch {names}")
-    first = culprits[0].outcome
-    return failed(f"failed in branch {names}: {first.message or first.kind if first else ''}")
+        return Outcome(OutcomeKind.CANCELLED, None, where)
+    first = culprits[0].outcome or failed("")
+    kind = "" if first.kind is OutcomeKind.FAILED else first.kind.replace("_", " ")
+    return failed(": ".join(part for part in (where, kind, first.message) if part), first.return_code)

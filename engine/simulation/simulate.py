@@ -52,7 +52,7 @@ class SimulationFailed(AssertionError):
         super().__init__(
             f"seed {seed} of {test}:\n"
             + "\n".join(self.found)
-            + f"\n\nReplay it, with its whole timeline: UNDERSTUDY_SEED={seed} (in this project: make sim SEED={seed})"
+            + f"\n\nReplay it, with its whole timeline: set UNDERSTUDY_SEED={seed} and run {test} alone."
             + (
                 f"\nThe last {min(len(self.timeline), LINES_SHOWN)} lines of {len(self.timeline)}:\n{last}"
                 if last

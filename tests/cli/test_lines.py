@@ -117,8 +117,8 @@ def test_failures() -> None:
     found = told(cluster, workflow)
     assert "order/y|fail|failed: not today" in found
     assert "order/x||failed: no" in found
-    assert found[-2].startswith("order|fork|joined, failed: failed in branch x, y")
-    assert found[-1].startswith("order||failed: failed in branch x, y")
+    assert found[-2].startswith("order|fork|joined, failed: in branch x (and y): no")
+    assert found[-1].startswith("order||failed: in branch x (and y): no")
 
 
 def test_many_branches_are_named_by_the_first() -> None:

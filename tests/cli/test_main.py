@@ -157,14 +157,27 @@ def test_a_reader_that_went_away_is_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_output_that_can_not_be_written_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", ["version", "--help", "run --help", "journal dump --help"])
+def test_output_that_can_not_be_written_is_told(words: str, tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
-        argv = [sys.executable, "-m", "engine", "version"]
+        argv = [sys.executable, "-m", "engine", *words.split()]
         done = subprocess.run(
             argv, cwd=tmp_path, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert done.returncode == ExitCode.STATE
     assert done.stderr == "Standard output can not be written: No space left on device.\n"
+
+
+def test_another_fault_of_the_system_is_not_taken_for_one_of_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(frame.root, "main", broken)
+    assert main(["version"]) == ExitCode.MISTAKE
+    assert "A mistake of ours: OSError" in capsys.readouterr().err
 
 
 def test_closed_streams_are_no_error(tmp_path: Path) -> None:

@@ -5,20 +5,27 @@ Tests: engine/cli/run.py, engine/cli/choice.py, engine/cli/closing.py
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.base.ids import AgentId, SubagentId
+from engine.base.ids import AgentId, OrderId, SubagentId
 from engine.cli.choice import agents_needed, bundles_needed
-from engine.cli.closing import tail_of
+from engine.cli.closing import say_ending, tail_of
 from engine.cli.exits import ExitCode
+from engine.cli.face import Face
 from engine.cli.main import main
 from engine.cli.request import Request
+from engine.cli.steps import StepTable
 from engine.documents.convert import workflow_from_text
 from engine.language import standard_language
-from tests.cli.shell import HELLO, write
+from engine.model.order import Order, OrderState
+from engine.model.outcome import failed
+from engine.model.workflow import Workflow, WorkflowId
+from tests.cli.shell import HELLO, engine, environment, write
 
 FAILING = """\
 name: failing
@@ -83,7 +90,7 @@ def test_a_failure_is_told_with_the_last_lines_and_the_files(here: Path, capsys:
     write(here, FAILING)
     assert main(["run", "workflow.yaml", "--id", "f-1"]) == ExitCode.FAILED
     err = capsys.readouterr().err
-    assert err.startswith("Order f-1 failed: failed in branch bad")
+    assert err.startswith("Order f-1 failed with return code 3: in branch bad")
     assert "order/bad broken, attempt 1: failed with return code 3 after " in err
     assert "    err 21\n" in err
     assert "    err 30\n" in err
@@ -243,3 +250,41 @@ def test_the_tail_of_a_log(content: bytes, tail: list[str], tmp_path: Path) -> N
 
 def test_a_log_that_is_not_there_has_no_tail(tmp_path: Path) -> None:
     assert tail_of(tmp_path / "gone") == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_an_order_whose_output_can_not_be_written_is_suspended_for_the_disk(here: Path) -> None:
+    write(here, HELLO)
+    argv = [sys.executable, "-m", "engine", "run", "workflow.yaml", "--id", "h-1"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            argv, cwd=here, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == ExitCode.STATE, done.stderr
+    assert done.stderr == (
+        "Standard output can not be written: No space left on device.\n"
+        "Order h-1 is suspended. `python -m engine run workflow.yaml --id h-1` goes on where it was.\n"
+    )
+    assert engine("run", "workflow.yaml", "--id", "h-1", cwd=here).returncode == ExitCode.FINISHED
+
+
+def test_a_state_directory_without_a_name_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(here, HELLO)
+    assert main(["run", "workflow.yaml", "--state", ""]) == ExitCode.USAGE
+    assert "--state needs the name of a directory" in capsys.readouterr().err
+    assert list(here.iterdir()) == [path]
+    assert main(["run", "workflow.yaml", "--state", "."]) == ExitCode.FINISHED
+
+
+def test_a_broken_order_says_once_why(capsys: pytest.CaptureFixture[str]) -> None:
+    order = Order(
+        id=OrderId("o"),
+        workflow=WorkflowId("w@1"),
+        added=1,
+        variables={},
+        state=OrderState.BROKEN,
+        outcome=failed("No rule foresaw it."),
+    )
+    table = StepTable(order.id, Workflow("w", "1", ()))
+    say_ending(Face(), Request(Path("w.yaml")), ExitCode.FAILED, table, order, json=False)
+    assert capsys.readouterr().err == "Order o broke: No rule foresaw it.\n"

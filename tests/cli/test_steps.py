@@ -7,13 +7,15 @@ import pytest
 
 from engine.base.ids import AgentId, OrderId
 from engine.cli.steps import StepTable, place_text, round_of
-from engine.model.event import EpochBegan, OrderAdded, OrderMarked, OrderStarted
+from engine.model.command import ReleaseHeld
+from engine.model.event import EpochBegan, OrderAdded, OrderCommandDropped, OrderCommanded, OrderMarked, OrderStarted
 from engine.model.expression import Expression, Template
 from engine.model.fields import Span
 from engine.model.job import OnLost, Start
 from engine.model.order import Mark, OrderState
 from engine.model.outcome import SUCCEEDED, Outcome, OutcomeKind, failed, unknown
 from engine.model.workflow import Parameter, ParameterType, WorkflowId
+from engine.rules.agent import NotHeld
 from engine.rules.commands.cancel_order import CancelOrder
 from engine.rules.commands.release_attempt import ReleaseAttempt
 from engine.rules.commands.resume_order import ResumeOrder
@@ -320,3 +322,38 @@ def test_a_table_may_begin_in_the_middle(state: str) -> None:
     assert [one.order for one in seeded.held()] == [one.order for one in whole.held()]
     assert [one.order for one in seeded.stays_failed()] == [one.order for one in whole.stays_failed()]
     assert {one.order: one.state for one in seeded.walk()} == {one.order: one.state for one in whole.walk()}
+
+
+def test_what_is_released_is_not_still_though_its_agent_has_not_obeyed_yet() -> None:
+    cluster = PureCluster(script=lambda start: unknown("power cut") if start.attempt == 1 else None)
+    workflow = cluster.deploy(job("a"))
+    cluster.add()
+    cluster.cut("local")
+    assert cluster.command(ReleaseAttempt("o", OnLost.RERUN)) is None
+    table = table_of(cluster, workflow)
+    assert table.root.is_held
+    assert table.held() == [], "nobody's word is waited for"
+    assert not table.is_still()
+    table.apply(OrderCommandDropped(OrderId("o"), 5, NotHeld(order="o", attempt=1)), 99)
+    assert table.held() == [table.root]
+    assert table.is_still()
+
+
+def test_a_release_is_for_one_attempt() -> None:
+    cluster = PureCluster(script=lambda _: unknown("power cut"))
+    workflow = cluster.deploy(job("a"))
+    cluster.add()
+    assert cluster.command(ReleaseAttempt("o", OnLost.RERUN)) is None
+    table = table_of(cluster, workflow)
+    assert [(strand.order, strand.attempt) for strand in table.held()] == [("o", 2)]
+    assert table.is_still()
+    table.apply(OrderCommanded(OrderId("o"), 5, AgentId("local"), ReleaseHeld(OrderId("o"), 1, OnLost.RERUN)), 99)
+    assert table.is_still(), "a late word about attempt 1"
+
+
+def test_a_fork_has_the_return_code_of_the_branch_that_failed() -> None:
+    cluster = PureCluster(script=lambda _: failed("no", 3))
+    workflow = cluster.deploy(Fork({"x": (job("a"),)}))
+    cluster.add()
+    (step, *_) = table_of(cluster, workflow).root.steps
+    assert (step.kind, step.return_code, step.message) == ("fork", 3, "in branch x: no")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import engine.client.client
-from engine import Engine, EngineClosed, Refused, Workflow
+from engine import Engine, EngineClosed, Refused, Workflow, job
 from engine.base.ids import START
 from engine.base.problem import Problem
 from engine.client.client import EventStream, Happening
@@ -160,3 +160,11 @@ async def test_a_question_that_can_not_be_sent_is_refused(tmp_path: Path) -> Non
         with pytest.raises(Refused, match="is the most"):
             await engine.client.order("x" * (17 << 20))
         assert (await engine.client.status()).counts["orders"] == 0
+
+
+async def test_a_workflow_that_fits_into_no_message_is_refused_as_a_workflow(tmp_path: Path) -> None:
+    async with Engine(tmp_path) as engine:
+        for mebibytes in (5, 9, 17):
+            with pytest.raises(Refused) as refused:
+                await engine.deploy(Workflow("large", job("a", shell="#" * (mebibytes << 20))))
+            assert refused.value.problem.code == "WorkflowTooLarge"

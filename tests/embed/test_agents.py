@@ -82,7 +82,7 @@ async def test_an_agent_that_is_nowhere_and_one_at_a_wrong_address_keep_their_or
     async with Engine(tmp_path) as engine:
         stream = engine.events()
         orders = []
-        for name, url in (("nowhere", "memory://nobody"), ("odd", "no url"), ("other", "memory://agent-local")):
+        for name, url in (("nowhere", "memory://nobody"), ("odd", "nosuch://url"), ("other", "memory://agent-local")):
             await change(engine, AgentItem(AgentId(name), url))
             orders.append(await engine.add_order(Workflow(name, job("j", python=lambda: None), agent=name)))
         unknown = await engine.add_order(Workflow("unknown", job("j", python=lambda: None), agent="unknown"))

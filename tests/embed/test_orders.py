@@ -11,8 +11,10 @@ import pytest
 from engine import Engine, OrderFailed, Refused, Workflow, job, parameter, sleep
 from engine.base.ids import OrderId
 from engine.model.event import AttemptAssigned, AttemptStarted, OrderAdded, OrderFinished, OrderSuspended
-from engine.model.order import OrderState
+from engine.model.order import Order, OrderState
+from engine.model.outcome import CANCELLED, Outcome, OutcomeKind, failed
 from engine.model.query import ListOrders
+from engine.model.workflow import WorkflowId
 from engine.rules.commands.add_order import AddOrder
 from engine.rules.commands.delete_order import DeleteOrder
 from engine.runtime.real_clock import RealClock
@@ -236,13 +238,14 @@ async def test_a_job_that_can_not_be_started_fails_its_order(tmp_path: Path) -> 
     for workflow in (
         shell("true", directory=str(tmp_path / "missing")),
         Workflow("nul", job("job", command=["echo", "a\0b"])),
-        shell("true", environment={"A": "x\0y"}),
+        shell("true", "nul", environment={"A": "x\0y"}),
         Workflow("none", job("job", command=["/no/such/program"])),
         Workflow("big", job("job", shell="true", environment={"A": "${x}"}), parameters={"x": "string"}),
     ):
         ended = await run(tmp_path / "s", workflow, {"x": "x" * 300_000} if workflow.name == "big" else {})
         assert ended.state is OrderState.FAILED
-        assert "could not be started" in str(ended.outcome)
+        expected = "holds the character NUL" if workflow.name == "nul" else "could not be started"
+        assert expected in str(ended.outcome)
 
 
 @pytest.mark.parametrize(
@@ -269,3 +272,29 @@ async def test_large_results_are_taken(tmp_path: Path) -> None:
     text = 'awk \'BEGIN { for (n = 0; n < 60000; n++) print "v" n "=" n }\' > "$UNDERSTUDY_RESULT"'
     ended = await run(tmp_path, shell(text))
     assert ended.variables == {f"v{n}": str(n) for n in range(60_000)}
+
+
+@pytest.mark.parametrize("workflow", [None, 7, b"w", ["w"]])
+async def test_what_is_no_workflow_is_refused(tmp_path: Path, workflow: Any) -> None:
+    async with Engine(tmp_path) as engine:
+        with pytest.raises(Refused, match=r"a Workflow or by its name, not as a (NoneType|int|bytes|list)"):
+            await engine.add_order(workflow)
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome", "told"),
+    [
+        ("failed", failed("no rows", 3), "order o failed with return code 3: no rows"),
+        ("failed", failed("in branch x: no rows"), "order o failed: in branch x: no rows"),
+        ("failed", Outcome(OutcomeKind.TIMED_OUT, -15), "order o failed: timed out with return code -15"),
+        ("cancelled", CANCELLED, "order o cancelled"),
+        ("cancelled", None, "order o cancelled"),
+        ("cancelled", failed("no"), "order o cancelled: failed: no"),
+        ("broken", failed("No rule foresaw it."), "order o broken: No rule foresaw it."),
+    ],
+)
+def test_a_failed_order_says_once_how_it_ended(state: str, outcome: Outcome | None, told: str) -> None:
+    order = Order(
+        id=OrderId("o"), workflow=WorkflowId("w@1"), added=1, variables={}, state=OrderState(state), outcome=outcome
+    )
+    assert str(OrderFailed(order)) == told

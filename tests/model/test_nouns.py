@@ -136,3 +136,11 @@ def test_effects_and_records_are_values() -> None:
     assert Entry(1, 1, b"") == Entry(1, 1, b"", b"")
     assert Record(1, 1, b"", b"", b"h").hash == b"h"
     assert ProcessSpec("k", ("true",), {}, "f").kill_delay_ms == 5_000
+
+
+@pytest.mark.parametrize("at_ms", [253_402_300_800_000, 2**63 - 1, -(2**63)])
+def test_an_instant_that_no_calendar_shows_is_a_sentence_too(at_ms: int) -> None:
+    assert str(WaitingUntil(at_ms, "scheduled")) == (
+        f"scheduled until a time that no calendar shows ({at_ms} ms after 1970)"
+    )
+    assert str(WaitingUntil(253_402_300_799_000, "scheduled")).endswith("until 9999-12-31T23:59:59.000Z")

@@ -16,6 +16,7 @@ from engine.language import standard_language
 from engine.model.expression import Template
 from engine.model.item import AgentItem, BundleItem, SubagentItem
 from engine.model.job import OnLost
+from engine.model.language import encode_leaves
 from engine.model.order import OrderState
 from engine.model.outcome import failed, unknown
 from engine.model.workflow import Parameter, ParameterType, Workflow
@@ -287,3 +288,37 @@ def test_every_command_names_a_right_and_is_known_by_its_keyword() -> None:
         *("delete_order", "deploy_workflow", "change_item"),
     }
     assert all("." in one.right for one in commands)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "x", "memory:", "memory://", "://x", "memory://a b", " memory://a", "memory://a\n"]
+)
+def test_an_address_that_is_none_is_refused(cluster: PureCluster, url: str) -> None:
+    assert refusal(cluster, ChangeItem(AgentItem(AgentId("rome"), url))) == "BadUrl"
+    assert refusal(cluster, ChangeItem(SubagentItem(SubagentId("s"), AgentId("local"), url))) == "BadUrl"
+
+
+def test_a_long_address_is_refused_and_shown_in_part(cluster: PureCluster) -> None:
+    problem = cluster.command(ChangeItem(AgentItem(AgentId("rome"), f"memory://{'a' * 2_000}")))
+    assert problem is not None
+    assert problem.code == "BadUrl"
+    assert len(problem.sentence) < 400
+
+
+@pytest.mark.parametrize("url", ["nosuch://x", "tcp://[::1]:4443", "unix:///run/a", "h2+tls://Größe.example:1/a?b"])
+def test_what_a_scheme_means_only_the_node_knows(cluster: PureCluster, url: str) -> None:
+    assert written(cluster, ChangeItem(AgentItem(AgentId("rome"), url))) == ["ItemChanged"]
+
+
+def test_a_workflow_is_bounded() -> None:
+    cluster = PureCluster()
+    steps = (job(),)
+    bare = len(encode_leaves(Workflow("w", "1", steps, description="x" * 70_000))) - 70_000
+    fits = Workflow("w", "1", steps, description="x" * (deploy_workflow.WORKFLOW_BYTES_MAX - bare))
+    assert written(cluster, DeployWorkflow(fits)) == ["WorkflowDeployed"]
+    beyond = Workflow("w", "2", steps, description=fits.description + "x")
+    problem = cluster.command(DeployWorkflow(beyond))
+    assert problem is not None
+    assert problem.code == "WorkflowTooLarge"
+    assert problem.arguments["size_bytes"] == deploy_workflow.WORKFLOW_BYTES_MAX + 1
+    assert "4194304 is the most" in problem.sentence

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 import pytest
 
+from engine.jobs.command import CommandJob
+from engine.jobs.process import ProcessJob
+from engine.jobs.python import PythonJob
 from engine.jobs.shell import ShellJob
 from engine.model.expression import Expression, Template
 from engine.model.fields import Span
 from engine.model.job import OnLost, Start
 from engine.model.order import OrderState
-from engine.model.outcome import CANCELLED, SUCCEEDED, Outcome, failed, unknown
+from engine.model.outcome import CANCELLED, SUCCEEDED, Outcome, OutcomeKind, failed, unknown
 from engine.model.workflow import Parameter, ParameterType
 from engine.rules.commands.cancel_order import CancelOrder
 from engine.rules.commands.release_attempt import ReleaseAttempt
@@ -27,6 +30,7 @@ from engine.rules.instructions.job import Execute
 from engine.rules.instructions.retry import Retry
 from engine.rules.instructions.sleep import Sleep
 from engine.rules.instructions.try_ import Try
+from engine.rules.state import RESERVED_NAMES
 from tests.support.pure import PureCluster
 
 
@@ -88,7 +92,7 @@ def test_branches_inside_a_catch_see_why_too() -> None:
     say = Fail(Template("${error} ${return_code} ${outcome}"))
     cluster.deploy(Try((job("bad"),), (Fork({"x": (say,)}),)))
     cluster.add()
-    assert cluster.order().outcome == failed("failed in branch x: no 3 failed")
+    assert cluster.order().outcome == failed("in branch x: no 3 failed")
 
 
 def test_retry_waits_and_gives_up() -> None:
@@ -148,7 +152,7 @@ def test_a_join_names_the_branches_that_failed_and_not_those_that_were_cancelled
     cluster.add()
     assert cluster.command(CancelOrder("o|x")) is None
     cluster.pass_time(2_000)
-    assert cluster.order().outcome == failed("failed in branch y: boom")
+    assert cluster.order().outcome == failed("in branch y: boom")
 
 
 def test_a_cancelled_order_has_not_succeeded() -> None:
@@ -264,3 +268,83 @@ def test_replay_of_the_log_gives_the_same_bytes() -> None:
         assert machine.encode_state(again) == machine.encode_state(node.turns.state)
         restored = machine.decode_state(machine.encode_state(again))
         assert machine.encode_state(restored) == machine.encode_state(again)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        (failed("no", 3), "failed with return code 3: in branch x: no"),
+        (failed("", 3), "failed with return code 3: in branch x"),
+        (failed("no"), "failed: in branch x: no"),
+        (Outcome(OutcomeKind.TIMED_OUT, -15), "failed with return code -15: in branch x: timed out"),
+        (Outcome(OutcomeKind.KILLED, 0, "by a person"), "failed with return code 0: in branch x: killed: by a person"),
+    ],
+)
+def test_a_join_tells_cause_and_return_code_once(outcome: Outcome, told: str) -> None:
+    cluster = PureCluster(script=lambda _: outcome)
+    cluster.deploy(Fork({"x": (job(),)}))
+    cluster.add()
+    assert str(cluster.order().outcome) == told
+
+
+def test_what_failed_in_a_fork_in_a_fork_is_told_with_its_way_and_its_return_code() -> None:
+    cluster = PureCluster(script=lambda start: failed("no", 3) if start.label == "bad" else SUCCEEDED)
+    inner = Fork({"p": (job("good"),), "q": (job("bad"),)})
+    cluster.deploy(Try((Fork({"x": (inner,)}),), (Fail(Template("${return_code}, ${error}")),)))
+    cluster.add()
+    assert str(cluster.order().outcome) == "failed: 3, in branch x: in branch q: no"
+
+
+def test_of_many_failed_branches_the_first_says_why_and_some_are_named() -> None:
+    cluster = PureCluster(script=lambda start: failed(f"no {start.order}", 3))
+    cluster.deploy(Fork({f"b{number}": (job(),) for number in range(7)}))
+    cluster.add()
+    told = "failed with return code 3: in branch b0 (and b1, b2, b3, b4, …): no o|b0"
+    assert str(cluster.order().outcome) == told
+
+
+@pytest.mark.parametrize("name", RESERVED_NAMES)
+def test_a_result_with_a_name_of_the_engine_s_own_fails_the_attempt(name: str) -> None:
+    cluster = PureCluster(script=lambda _: (Outcome(OutcomeKind.SUCCEEDED, 0), {"rows": 7, name: 1}))
+    cluster.deploy(job())
+    cluster.add()
+    assert cluster.order().outcome == failed(f"the name {name!r} of a result is the engine's own; choose another", 0)
+    assert cluster.order().variables == {}
+
+
+def test_a_failure_stays_what_it_was_when_a_result_of_it_is_refused() -> None:
+    cluster = PureCluster(script=lambda _: (Outcome(OutcomeKind.TIMED_OUT, -15, "too slow"), {"error": "mine"}))
+    cluster.deploy(job())
+    cluster.add()
+    assert str(cluster.order().outcome).startswith("timed out with return code -15: too slow; the name 'error'")
+
+
+NUL_WORDS: dict[str, ProcessJob] = {
+    "its environment variable V": ShellJob("true"),
+    "word 2 of its command": CommandJob((Template("echo"), Template("${v}"))),
+    "its directory": ShellJob("true"),
+}
+
+
+@pytest.mark.parametrize("where", NUL_WORDS)
+def test_a_nul_is_no_word_for_a_process(where: str) -> None:
+    cluster = PureCluster()
+    environment = {"V": Template("a${v}")} if "environment" in where else {}
+    directory = Template("/${v}") if "directory" in where else None
+    step = Execute("a", NUL_WORDS[where], environment, directory=directory)
+    cluster.deploy(step, v=Parameter(ParameterType.STRING))
+    cluster.add(v="one\0two")
+    told = f"job a: {where} holds the character NUL, which can not be given to a process"
+    assert cluster.order().outcome == failed(told)
+    assert cluster.started == []
+    cluster.add("sound", v="one")
+    assert cluster.order("sound").state is OrderState.FINISHED
+
+
+def test_a_nul_may_go_to_a_callable_and_inside_a_list_to_a_process() -> None:
+    cluster = PureCluster()
+    call = Execute("b", PythonJob("operator:add", {"v": Template("${v}")}), {"V": Template("${v}")})
+    listed = Execute("c", CommandJob((Template("echo"), Template("${[v]}"))))
+    cluster.deploy(call, listed, v=Parameter(ParameterType.STRING))
+    cluster.add(v="one\0two")
+    assert cluster.order().state is OrderState.FINISHED

@@ -85,7 +85,7 @@ def test_a_branch_on_an_agent_can_be_suspended_and_cancelled_by_itself() -> None
     assert cluster.command(CancelOrder("o|x")) is None
     assert cluster.order("o|x").state is OrderState.CANCELLED
     cluster.end(cluster.running("o|y"))
-    assert str(cluster.order().outcome) == "cancelled: cancelled in branch x"
+    assert str(cluster.order().outcome) == "cancelled: in branch x"
     assert owed(cluster) == {}
 
 

@@ -91,7 +91,8 @@ def test_a_failing_seed_says_how_to_replay_it_and_how_it_ended() -> None:
     text = str(failure)
     assert "seeds above 0 are bad" in text
     assert "UNDERSTUDY_SEED=1" in text
-    assert "make sim SEED=1" in text
+    assert "set UNDERSTUDY_SEED=1 and run test_a_failing_seed_" in text
+    assert "make sim" not in text, "that would replay a seed of another test"
     assert "OrderAdded work-1" in text
     assert any("OrderAdded work-1" in line for line in failure.timeline)
     assert isinstance(failure.__cause__, AssertionError)

@@ -1,5 +1,6 @@
 """change_item: add or change an agent, a subagent or a bundle. Floor 3."""
 
+import re
 from typing import ClassVar
 
 import msgspec
@@ -19,8 +20,17 @@ ForeignSubagent = problem(
     "ForeignSubagent",
     "Subagent {subagent!r} belongs to agent {agent!r}; remove it there before you give it to another.",
 )
+BadUrl = problem(
+    "BadUrl", "{name!r} can not be reached at {url!r}; write scheme://address, such as memory://agent-local."
+)
 BadLimit = problem("BadLimit", "{name!r} can not run {parallel_max} attempts at once; give 0 (none for now) or more.")
 UnknownSubagent = problem("UnknownSubagent", "Agent {agent!r} has no subagent {subagent!r}; add it first.")
+
+URL_LENGTH_MAX = 2_000
+URL_CHARS_SHOWN_MAX = 200
+
+# Which schemes there are, only the node knows that dials; one it does not know is told there.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\x00-\x1f\x7f]+\Z")
 
 
 class ChangeItem(msgspec.Struct, OperatorCommand, frozen=True, array_like=True, tag="change_item"):
@@ -42,8 +52,11 @@ class ChangeItem(msgspec.Struct, OperatorCommand, frozen=True, array_like=True, 
 def _refusal(state: ControllerState, item: AnyItem) -> Problem | None:
     if not is_name(item.id):
         return BadItemName(name=item.id)
-    if not isinstance(item, BundleItem) and item.parallel_max < 0:
-        return BadLimit(name=item.id, parallel_max=item.parallel_max)
+    if not isinstance(item, BundleItem):
+        if item.parallel_max < 0:
+            return BadLimit(name=item.id, parallel_max=item.parallel_max)
+        if len(item.url) > URL_LENGTH_MAX or not _URL.match(item.url):
+            return BadUrl(name=item.id, url=item.url[:URL_CHARS_SHOWN_MAX])
     if isinstance(item, AgentItem):
         return None
     if item.agent not in state.agents:

@@ -7,6 +7,7 @@ import msgspec
 from engine.base.limits import WORKFLOWS_MAX
 from engine.base.problem import Problem, problem
 from engine.model.event import Event, WorkflowDeployed
+from engine.model.language import encode_leaves
 from engine.model.workflow import Workflow
 from engine.rules.check import workflow_faults
 from engine.rules.controller_state import ControllerState
@@ -21,6 +22,13 @@ WorkflowFaulty = problem("WorkflowFaulty", "Workflow {workflow!r} can not run: {
 TooManyWorkflows = problem(
     "TooManyWorkflows", "The controller holds {count} versions of workflows, which is its limit."
 )
+WorkflowTooLarge = problem(
+    "WorkflowTooLarge",
+    "Workflow {workflow!r} takes {size_bytes} bytes; {size_bytes_max} is the most. Keep long scripts and lists in files"
+    " and name those, or divide it into several workflows.",
+)
+
+WORKFLOW_BYTES_MAX = 4 << 20  # encoded: half of what a record holds, and every agent that needs it gets it whole
 
 
 class DeployWorkflow(msgspec.Struct, OperatorCommand, frozen=True, array_like=True, tag="deploy_workflow"):
@@ -44,4 +52,7 @@ class DeployWorkflow(msgspec.Struct, OperatorCommand, frozen=True, array_like=Tr
             return TooManyWorkflows(count=len(state.workflows))
         if faults := workflow_faults(workflow):
             return WorkflowFaulty(workflow=workflow.name, fault="; ".join(faults[:5]))
+        size_bytes = len(encode_leaves(workflow))
+        if size_bytes > WORKFLOW_BYTES_MAX:
+            return WorkflowTooLarge(workflow=workflow.name, size_bytes=size_bytes, size_bytes_max=WORKFLOW_BYTES_MAX)
         return [WorkflowDeployed(now_ms, workflow)]

@@ -1,6 +1,6 @@
 """job: run a job on a subagent of an agent. Floor 3."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import ClassVar
 
@@ -89,10 +89,11 @@ class Execute(
         if not self.environment and self.directory is None and not self.run.templates():
             return None
         try:
-            self.evaluate(view, msgspec.structs.replace(order, attempt=order.attempt + 1))
+            evaluated = self.evaluate(view, msgspec.structs.replace(order, attempt=order.attempt + 1))
         except EvaluationError as error:
             return f"job {self.job}: {error}"
-        return None
+        nul = _nul_in(*evaluated) if self.run.outlives else None
+        return f"job {self.job}: {nul} holds the character NUL, which can not be given to a process" if nul else None
 
     def evaluate(self, view: View, order: Order) -> tuple[dict[str, Value], dict[str, str], str | None]:
         """Return arguments, environment and working directory for an order's attempt; raises EvaluationError."""
@@ -128,6 +129,17 @@ class Execute(
             output_bytes_max=self.output_bytes_max,
             begun=order.begun,
         )
+
+
+def _nul_in(arguments: Mapping[str, Value], environment: Mapping[str, str], directory: str | None) -> str | None:
+    """Say what of a process's words holds a NUL, where such a word would end; text of a list or object escapes it."""
+    for number, value in enumerate(arguments.values()):
+        if isinstance(value, str) and "\0" in value:
+            return f"word {number + 1} of its command"
+    for name, text in environment.items():
+        if "\0" in text:
+            return f"its environment variable {name}"
+    return "its directory" if directory is not None and "\0" in directory else None
 
 
 def limit_key(order: Order, step: Execute) -> str:
