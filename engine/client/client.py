@@ -24,6 +24,7 @@ from engine.model.language import Language
 from engine.model.order import TERMINAL, Order
 from engine.model.workflow import Workflow, WorkflowId
 from engine.ports import World
+from engine.rules.commands.add_order import AddOrder
 from engine.rules.commands.deploy_workflow import WORKFLOW_BYTES_MAX, DeployWorkflow, WorkflowTooLarge
 from engine.rules.operator_command import OperatorCommand
 from engine.runtime.line import BODY_BYTES_MAX
@@ -35,6 +36,7 @@ RECORDS_WAITING_BYTES_MAX = 32 << 20
 COMMANDS_OPEN_MAX = 20_000  # of one client; the others wait
 QUERIES_OPEN_MAX = 500
 AGAIN_S = 0.02
+RUNNING_MAX = 100_000  # orders of our own known to run; of others it is asked
 UNSERVED = ("Diverged", "TooOld", "PeerBehind", "PeerDiverged")  # a journal does not serve our cursor
 
 # What the encoder raises for values from people: lone surrogates, large integers, strange types, too deep nesting.
@@ -84,6 +86,7 @@ class Client:
         self._watchers: dict[OrderId, list[asyncio.Future[None]]] = {}
         self._watch_link: Link | None = None
         self._watched = START  # up to here ends of orders were noticed
+        self._running: dict[str, None] = {}  # added by us while the watch is on, and no end was told: no need to ask
         self._accepted = START  # the last record that a command of ours is known to have made
         self._may_command = asyncio.Semaphore(COMMANDS_OPEN_MAX)
         self._may_ask = asyncio.Semaphore(QUERIES_OPEN_MAX)
@@ -145,6 +148,19 @@ class Client:
         Raises Refused with the controller's Problem, EngineClosed, and LinkLost when the outcome is not known.
         """
         encoded = self._encoded(command)
+        order = command.order if isinstance(command, AddOrder) and self._watch_link is not None else ""
+        if order and len(self._running) < RUNNING_MAX:
+            self._running[order] = None  # before it is sent: its end may be told before the answer is
+        try:
+            reply = await self._requested(encoded)
+        except BaseException:
+            self._running.pop(order, None)
+            raise
+        if reply.place < 0:  # it was there before, so its end may have been told before
+            self._running.pop(order, None)
+        return reply
+
+    async def _requested(self, encoded: bytes) -> Accepted:
         async with self._may_command:
             while True:
                 await self._coupled(self._link)
@@ -159,7 +175,7 @@ class Client:
                     await asyncio.sleep(AGAIN_S)  # the link is just going, or has all it can carry
         if isinstance(reply, Problem):
             raise Refused(reply)
-        if peer is not None:  # an epoch lasts as long as a session at least
+        if peer is not None:  # as far as known; where the epoch has changed meanwhile the cursor is refused
             self._accepted = max(self._accepted, Cursor(reply.index, peer.tip.epoch))
         return reply
 
@@ -259,10 +275,11 @@ class Client:
             self._watchers.setdefault(OrderId(order), []).append(future)
             try:
                 # Looked at only once the watch is on: what ends before is seen here, what ends later is told.
-                await self._coupled(cast("Link", self._watch_link))
-                view = await self.order(order)
-                if view.order.state in TERMINAL:
-                    return view.order
+                if order not in self._running:
+                    await self._coupled(cast("Link", self._watch_link))
+                    view = await self.order(order)
+                    if view.order.state in TERMINAL:
+                        return view.order
                 await future
             finally:
                 if future.done() and not future.cancelled():
@@ -283,14 +300,18 @@ class Client:
         def on_records(records: list[WireRecord]) -> None:
             for record in records:
                 for head in _heads(record.events):
-                    if head.kind in _ENDINGS and head.order in self._watchers:
-                        self._tell_end(head.order)
+                    if head.kind in _ENDINGS:
+                        self._running.pop(head.order, None)
+                        if head.order in self._watchers:
+                            self._tell_end(head.order)
             self._watched = Cursor(records[-1].index, records[-1].epoch)
             link.acknowledge(self._watched)
 
         def on_lost(reason: Problem) -> None:
             if reason.code in UNSERVED:  # the journal does not reach back so far: whoever waits must look again
-                self._watched = max(self._accepted, START if self._link.peer is None else self._link.peer.tip)
+                # Not what was accepted: an owner of a pair may have gone on in another epoch within one session.
+                self._accepted = self._watched = START if self._link.peer is None else self._link.peer.tip
+                self._running.clear()
                 for order in list(self._watchers):
                     self._tell_end(order)
 

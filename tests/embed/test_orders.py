@@ -18,7 +18,7 @@ from engine.model.workflow import WorkflowId
 from engine.rules.commands.add_order import AddOrder
 from engine.rules.commands.delete_order import DeleteOrder
 from engine.runtime.real_clock import RealClock
-from tests.embed.engines import call, restarts, run, seen, shell
+from tests.embed.engines import call, node, restarts, run, seen, shell
 
 TOMORROW_MS = RealClock().now_ms() + 86_400_000
 
@@ -298,3 +298,13 @@ def test_a_failed_order_says_once_how_it_ended(state: str, outcome: Outcome | No
         id=OrderId("o"), workflow=WorkflowId("w@1"), added=1, variables={}, state=OrderState(state), outcome=outcome
     )
     assert str(OrderFailed(order)) == told
+
+
+async def test_the_end_of_an_own_order_is_asked_for_once(tmp_path: Path) -> None:
+    async with Engine(tmp_path) as engine:
+        await (await engine.add_order(ECHO, {"value": "1"})).result()  # from here on ends are watched
+        asked = node(engine, "controller").reception.statistics()["queries"]
+        order = await engine.add_order(ECHO, {"value": "2"})
+        assert await order.result() == {"value": "2"}
+        assert node(engine, "controller").reception.statistics()["queries"] == asked + 1
+        assert await order.result() == {"value": "2"}  # and one whose end was told is asked for
