@@ -12,6 +12,7 @@ SEEDS ?=
 ORDER ?=
 STATE ?= .understudy
 WORKERS ?= auto
+BOUNDS ?= large
 
 python := .venv/bin/python
 pytest := $(python) -m pytest
@@ -23,7 +24,7 @@ export MYPY_CACHE_DIR := .mypy_cache
 export RUFF_CACHE_DIR := .ruff_cache
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: menu run test check lint house unit sim flows flows-rewrite acceptance bench soak story graph docs clean
+.PHONY: menu run test check lint house unit sim prove flows flows-rewrite acceptance bench soak story graph docs clean
 
 menu: ## print this menu
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -52,11 +53,15 @@ sim: ready-dev ## simulated clusters under faults (SEED=17 replays one, SEEDS=50
 	$(if $(SEED),UNDERSTUDY_SEED=$(SEED)) $(if $(SEEDS),UNDERSTUDY_SEEDS=$(SEEDS)) \
 	  $(pytest) $(if $(SEED),-s -k test_one_seed,$(parallel)) tests/sim $(ARGS)
 
+prove: ready-dev ## search every world of the failover rules, then without each rule (hours; BOUNDS=quick: a minute)
+	$(python) -m tests.prove --bounds $(BOUNDS) $(ARGS)
+	$(python) -m tests.prove --planted
+
 flows: ready-dev ## the golden transcripts, compared
-	$(pytest) -q tests/rules/test_flows.py $(ARGS)
+	$(pytest) -q tests/rules/test_flows.py tests/rules/pair/test_drama.py $(ARGS)
 
 flows-rewrite: ready-dev ## the golden transcripts, written anew; review them as a diff
-	UNDERSTUDY_REWRITE=1 $(pytest) -q tests/rules/test_flows.py $(ARGS)
+	UNDERSTUDY_REWRITE=1 $(pytest) -q tests/rules/test_flows.py tests/rules/pair/test_drama.py $(ARGS)
 
 acceptance: ready-dev ## real processes, kill -9, real files
 	$(pytest) tests/acceptance -m "not soak" $(ARGS)

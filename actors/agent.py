@@ -17,7 +17,7 @@ from engine.journal.retention import Hold
 from engine.model.effect import LinksChanged, TellSubagent, WakeAt
 from engine.model.language import UNREADABLE
 from engine.ports import Replication, Store, World
-from engine.rules.agent import AgentMachine, ControllerAcknowledged
+from engine.rules.agent import AgentMachine, ControllerAcknowledged, ControllerSeen, stale_epoch
 from engine.rules.agent_state import AgentState
 from engine.runtime.mailbox import Work
 from engine.runtime.node_loop import NodeLoop, open_node
@@ -50,6 +50,7 @@ class Agent:
         self._listening = False
         self._recovered = False
         self._controller_has = 0
+        self._epoch_heard = 0  # the highest of a controller that was let in; it may not be decided yet
 
     async def recover(self, store: Store, feed: Feed, replication: Replication) -> NodeLoop[AgentState]:
         """Recover the state; raises StoreFault."""
@@ -80,7 +81,8 @@ class Agent:
             self.world,
             self.identity,
             deliver=self._deliver,
-            admit=_admit,
+            admit=self._admit,
+            sole=("controller",),
             on_failure=self.loop.fail,
             on_ack=self._acknowledged,
             on_opened=self._opened,
@@ -142,10 +144,18 @@ class Agent:
             await self.feed.reader(cursor).confirm()
             self._acknowledged(session, cursor)
 
+    def _admit(self, hello: Hello) -> Problem | None:
+        """Obey one controller: that of the highest epoch heard of; a higher one is durable before it is answered."""
+        if hello.role != "controller":
+            return NotAController(node=hello.node, role=hello.role)
+        refused = stale_epoch(max(self.loop.state.controller_epoch, self._epoch_heard), hello.epoch)
+        if refused is None:
+            self._epoch_heard = hello.epoch
+            if hello.epoch > self.loop.state.controller_epoch and self.loop.closed_reason is None:
+                # Urgent, as `settle` is: else the answer could overtake it when much else waits.
+                self.loop.post(Work(ControllerSeen(hello.node, hello.epoch)), urgent=True)
+        return refused
+
     async def _settle(self) -> Cursor:
         await self.loop.settle()
         return self.feed.tip
-
-
-def _admit(hello: Hello) -> Problem | None:
-    return None if hello.role == "controller" else NotAController(node=hello.node, role=hello.role)

@@ -68,6 +68,7 @@ class Controller:
         self.machine = machine
         self.identity = Identity(cluster, self.role, world.node, world.incarnation)
         self.agents: dict[AgentId, AgentLink] = {}
+        self.on_stale: Callable[[int], None] = _ignore  # called with the higher epoch that an agent obeys
         self.loop: NodeLoop[ControllerState]
         self.feed: Feed
         self._on_closed = on_closed
@@ -87,8 +88,8 @@ class Controller:
             refusals=(Diverged, TooOld),
         )
 
-    async def recover(self, store: Store, feed: Feed, replication: Replication) -> None:
-        """Read the journal; nothing goes on yet. Raises StoreFault."""
+    async def recover(self, store: Store, feed: Feed, replication: Replication, epoch: int | None = None) -> None:
+        """Read the journal; nothing goes on yet. Raises StoreFault. `epoch`: the one that begins, None: the next."""
         self.feed = feed
         self.loop = await open_node(
             machine=self.machine,
@@ -98,6 +99,7 @@ class Controller:
             world=self.world,
             perform=self._perform,
             on_closed=self._on_closed,
+            epoch=epoch,
         )
         self._recovered = True
 
@@ -257,6 +259,9 @@ class Controller:
             )
 
         def on_lost(reason: Problem) -> None:
+            if reason.code == "StaleEpoch":
+                known = reason.arguments.get("known")
+                self.on_stale(known if isinstance(known, int) else 0)
             self._post(Work(AgentDown(agent, reason.sentence)))
 
         link = entry.link = Link(
@@ -267,6 +272,7 @@ class Controller:
             peer_node=agent,
             on_failure=self._failed,
             cursor=cursor,
+            epoch=lambda: self.loop.epoch,
             owed=owed,
             on_records=on_records,
             on_lost=on_lost,
@@ -313,3 +319,7 @@ class _LateFeed:
 
 def _admit(hello: Hello) -> Problem | None:
     return None if hello.role == "client" else NotAClient(node=hello.node, role=hello.role)
+
+
+def _ignore(_epoch: int) -> None:
+    pass

@@ -3,7 +3,7 @@
 * The same functions boot nodes in the real world and in a simulated one; what differs is the World they are given.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -11,11 +11,17 @@ from actors.agent import Agent
 from actors.controller import Controller
 from actors.director import Director
 from actors.subagent import Subagent
+from actors.witness import KeptRegister, Witness
 from engine.base.ids import AgentId, Cursor
+from engine.base.wire import Identity
+from engine.client.register import LinkRegister
 from engine.journal.feed import Feed
+from engine.journal.register import open_sqlite_register
 from engine.journal.retention import Hold
 from engine.language import standard_language
 from engine.model.language import Language
+from engine.pair.node import PairNode, PairPlace
+from engine.pair.replica import Replica
 from engine.ports import Store, World
 from engine.rules.agent import AgentMachine
 from engine.rules.controller import ControllerMachine
@@ -97,6 +103,50 @@ async def boot_controller(
     return controller
 
 
+async def boot_controller_of_pair(
+    world: World,
+    url: str,
+    cluster: str,
+    on_closed: OnClosed,
+    place: PairPlace,
+    language: Language | None = None,
+    snapshot_every_records: int = SNAPSHOT_EVERY_RECORDS,
+) -> PairNode:
+    """Boot one of two controllers: a standby, which acts and listens at `url` once the register says that it may.
+
+    Raises StoreFault, UnsafeTimes, UnfitPlace.
+    """
+    machine = ControllerMachine(language or standard_language())
+
+    async def open_role(store: Store, replica: Replica, epoch: int, on_ended: OnClosed) -> Controller:
+        controller = Controller(world, machine, cluster, on_ended)
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(controller.close, NOT_BOOTED)
+            feed = feed_of(store)
+            await controller.recover(store, feed, replica, epoch)
+            await replica.acknowledged(store.tip.index)  # what is published below is what everybody has
+            controller.loop.epoch = replica.me.epoch  # it may have gone on meanwhile
+            controller.on_stale = replica.hear_of
+            await controller.start(url)
+            keep(world, controller.role, store, feed, controller.loop, replica.holds, snapshot_every_records)
+            undo.pop_all()
+        return controller
+
+    identity = Identity(cluster, Controller.role, world.node, world.incarnation)
+    node = PairNode(world, identity, place, open_role, _next_epoch, on_closed)
+    async with AsyncExitStack() as undo:
+        store = await world.open_store()
+        undo.push_async_callback(store.close)
+        undo.push_async_callback(node.close, NOT_BOOTED)
+        await node.start(store)
+        undo.pop_all()
+    return node
+
+
+def _next_epoch(controller: Controller, epoch: int) -> None:
+    controller.loop.epoch = epoch
+
+
 async def boot_agent(
     world: World,
     url: str,
@@ -138,3 +188,29 @@ async def boot_subagent(
         await subagent.start(url)
         undo.pop_all()
     return subagent
+
+
+async def boot_witness(
+    world: World,
+    url: str,
+    cluster: str,
+    on_closed: OnClosed,
+    folder: str,
+    open_register: Callable[[str], Awaitable[KeptRegister]] = open_sqlite_register,
+) -> Witness:
+    """Boot a witness that keeps its register in a folder of its own (not another node's); raises StoreFault."""
+    register = await open_register(folder)
+    witness = Witness(world, register, cluster, on_closed)
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(witness.close, NOT_BOOTED)
+        await witness.start(url)
+        undo.pop_all()
+    return witness
+
+
+def dial_register(world: World, role: str, urls: Sequence[str], cluster: str, on_failure: OnClosed) -> LinkRegister:
+    """Return the register that a witness keeps, dialled by a node of a pair; the caller closes it."""
+    identity = Identity(cluster, role, world.node, world.incarnation)
+    register = LinkRegister(world, urls, identity, on_failure=on_failure)
+    register.start()
+    return register

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from engine.base.pair import Ownership
 from engine.base.problem import Problem
 
 State = TypeVar("State")
@@ -162,11 +163,43 @@ class Replication(Protocol):
     async def acting(self) -> None:
         """Return once `may_act` is true."""
 
+    def appending(self) -> None:
+        """Entries are about to be written here; how long that takes says whether our disk works."""
+
     def appended(self, entries: Sequence[Entry]) -> None:
         """These entries are durable here; offer them to the peer."""
 
     async def acknowledged(self, index: int) -> None:
         """Return once the index may become visible."""
+
+
+class RegisterUnreachable(Exception):
+    """No answer of the register came: whether it did what it was asked, or will yet, is not known.
+
+    The sentence says why; a refusal that a person must see to (wrong cluster, wrong role) keeps its own.
+    """
+
+
+class Register(Protocol):
+    """The third place that says who owns a pair: one linearizable, durable value per cluster.
+
+    * An answer is the value at one instant between question and answer, and durable; it may be old when it arrives.
+    * Every method may take effect although it raises RegisterUnreachable or is cancelled, and then also much later.
+    * Nothing is retried inside. One that is kept in this very process also raises StoreFault, and Refused for a value
+      that no register keeps. Each change fits a single conditional statement of SQL.
+    """
+
+    async def create(self, first: Ownership) -> Ownership:
+        """Create a cluster's value (an operator's `init`) unless there is one; returns the value there is now."""
+
+    async def read(self, cluster: str) -> Ownership | None:
+        """Return the value, None for an unknown cluster (it is never created silently)."""
+
+    async def cas(self, expected: Ownership, new: Ownership) -> Ownership | None:
+        """Replace exactly `expected` by `new`; returns the value there is now, `new` if it has won, now or before.
+
+        Refused, which is that answer too, unless all of `expected` is equal, the cluster the same, the epoch higher.
+        """
 
 
 # --- network --------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The messages of links: handshake, commands down, events up, beats. Floor 0.
 
 * Each is a tagged, array-like struct in MessagePack; bodies travel as raw bytes that only their owner decodes.
-* The dialling side sends Hello, Commands, Ask, Ack, Beat; the listening side Welcome, Goodbye, Records, Replies,
+* The dialling side sends Hello, Commands, Ask, Ack, Post, Beat; the listening side Welcome, Goodbye, Records, Replies,
   Answer, Beat. Goodbye is the last message of a connection.
 * Numbers count from 1 inside one session, commands and queries apart; a session is one handshake.
 """
@@ -44,6 +44,7 @@ class Hello(Message, frozen=True):
     session: str
     feature: int
     cursor: Cursor | None
+    epoch: int = 0  # of the dialling side's ownership; the listening side obeys none below the highest it has seen
 
 
 class Welcome(Message, frozen=True):
@@ -128,6 +129,12 @@ class Beat(Message, frozen=True):
     echo_ms: int
 
 
+class Post(Message, frozen=True):
+    """A message outside of all streams, dialling side to listening side: it may be lost, and nobody counts it."""
+
+    body: Raw
+
+
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag="Accepted", gc=False):
     """A command's events are durable; the id of its first event (place -1 when it caused none)."""
 
@@ -135,7 +142,7 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True, tag="Accepted", gc=
     place: int
 
 
-AnyMessage = Hello | Welcome | Goodbye | Commands | Ask | Replies | Answer | Records | Ack | Beat
+AnyMessage = Hello | Welcome | Goodbye | Commands | Ask | Replies | Answer | Records | Ack | Beat | Post
 CommandReply = Accepted | Problem
 
 encode_message = msgspec.msgpack.Encoder().encode

@@ -88,6 +88,14 @@ class AgentLost(Event, frozen=True):
     reason: str
 
 
+class ControllerObeyed(Event, frozen=True):
+    """The agent was reached by its controller in a higher epoch than before; it obeys none below it any more."""
+
+    at_ms: int
+    controller: str
+    epoch: int
+
+
 class SubagentCoupled(Event, frozen=True):
     """An agent reached a subagent and has adopted its reports; a new incarnation has lost its callables."""
 
@@ -314,6 +322,7 @@ AnyEvent = (
     | ItemRemoved
     | AgentCoupled
     | AgentLost
+    | ControllerObeyed
     | SubagentCoupled
     | SubagentLost
     | OrderAdded

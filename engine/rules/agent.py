@@ -35,6 +35,11 @@ from engine.rules.state import RESERVED_NAMES, View
 UnknownWorkflowHere = problem(
     "UnknownWorkflowHere", "Agent {agent} was given order {order} of workflow {workflow}, which it was never sent."
 )
+StaleEpoch = problem(
+    "StaleEpoch",
+    "Epoch {epoch} is over: a controller of epoch {known} was obeyed here. If that one is gone for good, its register"
+    " must be seeded above {known}.",
+)
 NotHeld = problem("NotHeld", "Order {order} is not held for attempt {attempt}; look at it again before you release it.")
 
 FENCE_EPOCH_BITS = 32
@@ -67,6 +72,13 @@ class ControllerAcknowledged(msgspec.Struct, frozen=True):
     index: int
 
 
+class ControllerSeen(msgspec.Struct, frozen=True):
+    """A controller opened a session in this epoch."""
+
+    controller: str
+    epoch: int
+
+
 class AgentMachine(NodeMachine[AgentState]):
     """Rules of an agent and its director: one decision, one journal."""
 
@@ -84,6 +96,7 @@ class AgentMachine(NodeMachine[AgentState]):
             SubagentUp: self._subagent_up,
             SubagentDown: self._subagent_down,
             ControllerAcknowledged: self._acknowledged,
+            ControllerSeen: self._seen,
         }
 
     def blank(self) -> AgentState:
@@ -144,6 +157,14 @@ class AgentMachine(NodeMachine[AgentState]):
                 break
             gone.append(order_id)
         return [events.OrdersForgotten(now_ms, tuple(gone))] if gone else []
+
+    def _seen(self, state: AgentState, command: ControllerSeen, now_ms: int) -> list[Event] | Problem:
+        refused = stale_epoch(state.controller_epoch, command.epoch)
+        if refused is not None:
+            return refused
+        if command.epoch == state.controller_epoch:
+            return []
+        return [events.ControllerObeyed(now_ms, command.controller, command.epoch)]
 
     # --- from subagents -----------------------------------------------------------------------------------------------
 
@@ -337,6 +358,18 @@ def _began(state: AgentState, event: events.EpochBegan) -> None:
         subagent.is_coupled = False
 
 
+def _obeyed(state: AgentState, event: events.ControllerObeyed) -> None:
+    state.controller_epoch = event.epoch
+
+
+def stale_epoch(known: int, epoch: int) -> Problem | None:
+    """Return the refusal of a controller whose epoch is over (R15), None when it is obeyed.
+
+    `known`: the highest epoch in which a controller was let in.
+    """
+    return StaleEpoch(epoch=epoch, known=known) if epoch < known else None
+
+
 def _item_changed(state: AgentState, event: events.ItemChanged) -> None:
     item = event.item
     if isinstance(item, AgentItem):
@@ -374,6 +407,7 @@ def _forgotten(state: AgentState, event: events.OrdersForgotten) -> None:
 
 _APPLY: dict[type[Event], Any] = {
     events.EpochBegan: _began,
+    events.ControllerObeyed: _obeyed,
     events.ItemChanged: _item_changed,
     events.ItemRemoved: _item_removed,
     events.SubagentCoupled: _coupled,

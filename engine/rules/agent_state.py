@@ -31,6 +31,7 @@ class AgentSnapshot(msgspec.Struct, array_like=True):
     detached: dict[OrderId, int]
     lines: list[OrderId]
     item: AgentItem | None
+    controller_epoch: int = 0
 
 
 class AgentState(NodeState):
@@ -42,6 +43,7 @@ class AgentState(NodeState):
         self.bundles: dict[BundleId, BundleItem] = {}
         self.turns: dict[BundleId, SubagentId] = {}  # bundle → the subagent taken last
         self.detached: dict[OrderId, int] = {}  # given back → index of the record that says so
+        self.controller_epoch = 0  # the highest in which a controller was obeyed
         self.item: AgentItem | None = None  # as the controller describes this agent
         self.slots = Slots()
         self.lines = Lines()
@@ -120,6 +122,7 @@ class AgentState(NodeState):
             detached=self.detached,
             lines=list(self.lines),
             item=self.item,
+            controller_epoch=self.controller_epoch,
         )
 
 
@@ -132,6 +135,7 @@ def agent_state_of(snapshot: AgentSnapshot) -> AgentState:
     """Build the state a snapshot describes."""
     state = AgentState(snapshot.agent)
     state.node, state.epoch, state.item = snapshot.node, snapshot.epoch, snapshot.item
+    state.controller_epoch = snapshot.controller_epoch
     state.subagents = {one.item.id: one for one in snapshot.subagents}
     state.bundles = {one.id: one for one in snapshot.bundles}
     state.turns, state.detached = snapshot.turns, snapshot.detached

@@ -14,6 +14,9 @@ class Alone:
     async def acting(self) -> None:
         return
 
+    def appending(self) -> None:
+        return
+
     def appended(self, entries: Sequence[Entry]) -> None:
         return
 

@@ -56,6 +56,11 @@ class Outgoing:
         """Put a beat before everything else."""
         self._beats.append(message)
 
+    @property
+    def beats(self) -> int:
+        """How many beats wait."""
+        return len(self._beats)
+
     def end(self, last: bytes | None) -> None:
         """Pull nothing more: finish the message under way, then `last`, then `ended`."""
         if not self._ending:

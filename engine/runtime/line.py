@@ -28,6 +28,7 @@ RECONNECT_MS_MAX = 5_000
 COMMANDS_UNANSWERED_BYTES_MAX = 16 << 20  # per session, beside the count; a single larger command goes alone
 RECORDS_UNACKNOWLEDGED_MAX = 10_000  # sent and not acknowledged, per session; the listening side waits
 RECORDS_UNACKNOWLEDGED_BYTES_MAX = 16 << 20
+URGENT_WAITING_MAX = 100  # messages that go before everything else; the connection does not take them any more
 QUERIES_UNANSWERED_MAX = 64  # per session; the others wait
 FEATURE_LEVEL_MIN = 1
 
@@ -222,6 +223,14 @@ class Line:
         self._beaten = self._echo
         self._outgoing.beat(encode_message(Beat(self._clock.monotonic_ms(), echo_ms)))
         self.wake()
+
+    def send_now(self, message: bytes) -> bool:
+        """Put a small message before everything that waits, as a beat; False when too many wait already."""
+        if self._outgoing.beats >= URGENT_WAITING_MAX:
+            return False
+        self._outgoing.beat(message)
+        self.wake()
+        return True
 
     # --- the end
 

@@ -24,14 +24,14 @@ from engine.base.log import logger
 from engine.base.problem import EngineClosed, Problem, problem
 from engine.base.tasks import TaskScope
 from engine.base.wire import (
-    FEATURE_LEVEL,
     Ack,
     Answer,
     AnyMessage,
     CommandReply,
     Goodbye,
-    Hello,
     Identity,
+    Post,
+    Raw,
     Records,
     Replies,
     Welcome,
@@ -42,11 +42,9 @@ from engine.base.wire import (
 from engine.ports import ConnectionClosed
 from engine.runtime.command_stream import CommandStream, OnReply
 from engine.runtime.line import (
-    FEATURE_LEVEL_MIN,
     PACE,
     RECORDS_UNACKNOWLEDGED_MAX,
     ConnectionBroken,
-    FeatureTooOld,
     HandshakeTimedOut,
     Line,
     LineEnded,
@@ -54,18 +52,13 @@ from engine.runtime.line import (
     MessageMalformed,
     Pace,
 )
+from engine.runtime.posts import Posts
 from engine.runtime.queries import Queries
+from engine.runtime.welcome import FOR_A_PERSON, hello_of, welcome_fault
 
-WrongPeer = problem("WrongPeer", "At {url} there is {found}, not {expected}; correct the address or the name.")
-PeerBehind = problem("PeerBehind", "The peer's journal ends at {tip}, before our cursor {cursor}: it lost records.")
-PeerDiverged = problem(
-    "PeerDiverged", "At record {index} the peer has epoch {theirs}, we have {ours}: these are two histories."
-)
 NotCoupled = problem("NotCoupled", "The link is not coupled ({state}); wait until it is.")
 CouplingAnew = problem("CouplingAnew", "More commands were owed than the backlog holds; coupling anew for the rest.")
 LinkClosed = problem("LinkClosed", "This side closed the link.")
-# Why no further attempt will do before a person has done something; told once, for from above it looks like silence.
-FOR_A_PERSON = ("WrongPeer", "FeatureTooOld", "PeerBehind", "PeerDiverged", "Diverged", "TooOld")
 log = logger("link")
 
 
@@ -112,6 +105,7 @@ class Link:
         on_failure: Callable[[BaseException], None],
         peer_node: str | None = None,
         cursor: Callable[[], Cursor | None] = _no_cursor,
+        epoch: Callable[[], int] = lambda: 0,
         owed: Callable[[], Iterable[bytes] | None] = _nothing_owed,
         on_records: Callable[[list[WireRecord]], None] = _ignore,
         on_coupled: Callable[[Welcome], None] = _ignore,
@@ -122,6 +116,7 @@ class Link:
         """Prepare a link; `start` dials. Several urls are tried in turn (the nodes of a pair).
 
         `cursor`: from where records are wanted; asked at each handshake. None: none at all.
+        `epoch`: of our ownership; asked at each handshake. Who has obeyed a higher one refuses us with Stale.
         `on_records`: the next records. The owner journals them and calls `acknowledge` once they are durable; it must
         do so in the end, also when the link is down by then.
         `owed`: called once per session when everything up to the peer's tip is acknowledged. It returns the commands
@@ -137,6 +132,7 @@ class Link:
         self._peer_role = peer_role
         self._peer_node = peer_node
         self._cursor = cursor
+        self._epoch = epoch
         self._owed = owed
         self._on_records = on_records
         self._on_coupled = on_coupled
@@ -164,6 +160,7 @@ class Link:
         self._acknowledged = START
         self._received = START
         self._queries = Queries()
+        self._posts = Posts()
 
     # --- what the owner calls
 
@@ -219,6 +216,23 @@ class Link:
         answer = self._queries.add(query)
         self._line.wake()
         return await answer
+
+    def post(self, body: bytes, *, now: bool = False) -> bool:
+        """Send a message outside of the streams; False when it is lost at once: no session, or no room (see `room`).
+
+        `now`: before everything else, for what is small and must not be late.
+        """
+        if self._welcome is None or self._line is None:
+            return False
+        message = encode_message(Post(Raw(body)))
+        if now:
+            return self._line.send_now(message)
+        self._line.wake()
+        return self._posts.add(message)
+
+    async def room(self) -> None:
+        """Wait until there is room for posts, or no session."""
+        await self._posts.room()
 
     async def until_coupled(self) -> None:
         """Wait until the link is coupled; raises LinkLost when it is closed."""
@@ -351,7 +365,7 @@ class Link:
         line = self._line = Line(connection, self._pace, self._world.clock, pull=self._pull, echo=False)
         try:
             cursor = self._cursor()
-            self._hello = encode_message(_hello(self.identity, self.session, cursor))
+            self._hello = encode_message(hello_of(self.identity, self.session, cursor, self._epoch()))
             line.wake()
             messages: list[AnyMessage] = []
             async with asyncio.timeout(limit_s):
@@ -377,15 +391,9 @@ class Link:
         if not isinstance(message, Welcome) or message.session != self.session:
             raise LineEnded(MessageMalformed(reason=f"{type(message).__name__} where Welcome was due"))
         expected = (self.identity.cluster, self._peer_role, self._peer_node or message.node)
-        found = (message.cluster, message.role, message.node)
-        if found != expected:
-            raise LineEnded(WrongPeer(url=url, found="/".join(found), expected="/".join(expected)))
-        if message.feature < FEATURE_LEVEL_MIN:
-            raise LineEnded(FeatureTooOld(peer=url, level=message.feature, lowest=FEATURE_LEVEL_MIN))
-        if cursor is not None and message.tip.index < cursor.index:
-            raise LineEnded(PeerBehind(tip=message.tip.index, cursor=cursor.index))
-        if cursor is not None and cursor.index == message.tip.index > 0 and cursor.epoch != message.tip.epoch:
-            raise LineEnded(PeerDiverged(index=cursor.index, ours=cursor.epoch, theirs=message.tip.epoch))
+        fault = welcome_fault(message, url, expected, cursor)
+        if fault is not None:
+            raise LineEnded(fault)
         assert self._line is not None
         self._line.start_beats()
         self._counts["sessions"] += 1
@@ -417,7 +425,7 @@ class Link:
             _, cursor = self._acks.popleft()
             return encode_message(Ack(cursor))
         upto = self._acks[0][0] if self._acks else None
-        return self._queries.next_message() or self._commands.next_message(upto)
+        return self._queries.next_message() or self._commands.next_message(upto) or self._posts.next_message()
 
     # --- what comes
 
@@ -479,6 +487,7 @@ class Link:
         if reason.code == "MessageMalformed":
             self._counts["malformed"] += 1
         lost = LinkLost(reason, sent=True)
+        self._posts.end()
         self._queries.fail(lost)
         for future in self._requests:
             if not future.done():
@@ -487,7 +496,3 @@ class Link:
             for one in self._coupled_waiters:
                 if not one.done():
                     one.set_exception(LinkLost(reason, sent=False))
-
-
-def _hello(identity: Identity, session: str, cursor: Cursor | None) -> Hello:
-    return Hello(identity.cluster, identity.role, identity.node, identity.incarnation, session, FEATURE_LEVEL, cursor)

@@ -67,6 +67,7 @@ class NodeLoop(Generic[S]):
         world: World,
         perform: Callable[[Any], None],
         on_closed: Callable[[BaseException], None],
+        epoch: int,
     ) -> None:
         self.machine = machine
         self.world = world
@@ -75,7 +76,7 @@ class NodeLoop(Generic[S]):
         self.alarms = Alarms(world.clock, self.wake)
         self.mailbox = Mailbox()
         self.closed_reason: str | None = None
-        self.turns = Turns(machine, recovered.state, recovered.index, recovered.epoch + 1)
+        self.turns = Turns(machine, recovered.state, recovered.index, epoch)
         self.shown = recovered.index
         self.kept_bytes = 0  # of events, since the start
         self._feed = feed
@@ -91,6 +92,15 @@ class NodeLoop(Generic[S]):
         self._keep_news = asyncio.Event()
         self._show_news = asyncio.Event()
         self._in_flight = 0
+
+    @property
+    def epoch(self) -> int:
+        """The ownership in which this node acts; its next records carry it."""
+        return self.turns.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self.turns.epoch = epoch
 
     @property
     def state(self) -> S:
@@ -203,6 +213,7 @@ class NodeLoop(Generic[S]):
             self._to_keep.clear()
             entries = [entry for batch in self._keeping for entry in batch.entries]
             if entries:
+                self._replication.appending()
                 await self.store.append(entries)
                 self.kept_bytes += sum(len(entry.events) for entry in entries)
                 self._replication.appended(entries)
@@ -219,6 +230,8 @@ class NodeLoop(Generic[S]):
                 await self._show_news.wait()
             batch = self._to_show[0]
             await self._replication.acknowledged(batch.index)
+            if not self._replication.may_act():
+                await self._replication.acting()
             self.shown = batch.index
             self.shown_marks.update(batch.marks)
             if batch.records:
@@ -294,8 +307,12 @@ async def open_node(
     world: World,
     perform: Callable[[Any], None],
     on_closed: Callable[[BaseException], None],
+    epoch: int | None = None,
 ) -> NodeLoop[S]:
-    """Recover a node's state from its store and return its loop, not yet started; raises StoreFault."""
+    """Recover a node's state from its store and return its loop, not yet started; raises StoreFault.
+
+    `epoch`: of the activation that begins; None: the one behind the last (a node without a register raises it itself).
+    """
     recovered = await recover(machine, store)
     return NodeLoop(
         machine=machine,
@@ -306,4 +323,5 @@ async def open_node(
         world=world,
         perform=perform,
         on_closed=on_closed,
+        epoch=recovered.epoch + 1 if epoch is None else epoch,
     )

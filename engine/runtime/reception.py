@@ -24,6 +24,7 @@ from engine.base.wire import (
     Goodbye,
     Hello,
     Identity,
+    Post,
     Raw,
     Welcome,
     encode_message,
@@ -96,6 +97,8 @@ class Reception:
         on_ack: Callable[[Session, Cursor], None] = _ignore,
         on_opened: Callable[[Session], None] = _ignore,
         on_ended: Callable[[Session, Problem], None] = _ignore,
+        on_post: Callable[[Session, Raw], None] | None = None,
+        sole: tuple[str, ...] = (),
         pace: Pace = PACE,
     ) -> None:
         """Prepare; `open` listens.
@@ -105,6 +108,8 @@ class Reception:
         is done. Whoever decides the command first looks at `session.live`.
         `settle`: returns the tip once everything decided before the call is published; without it the source's tip is
         taken as it is, which is right only where deciding and publishing are one step.
+        `on_post`: takes messages outside of the streams; without it they are malformed.
+        `sole`: roles of which only one node is obeyed at a time: the session of another of them replaces the older.
         `refusals`: exceptions by which the source says that a cursor cannot be served (Diverged, TooOld).
         """
         self.identity = identity
@@ -119,6 +124,8 @@ class Reception:
         self._on_ack = on_ack
         self._on_opened = on_opened
         self._on_ended = on_ended
+        self._on_post = on_post
+        self._sole = sole
         self._pace = pace
         self._listeners: list[Listener] = []
         self._sessions: dict[tuple[str, str], Session] = {}
@@ -237,28 +244,32 @@ class Reception:
             raise LineEnded(NamesMissing(most=NAME_LENGTH_MAX))
         if hello.feature < FEATURE_LEVEL_MIN:
             raise LineEnded(FeatureTooOld(peer=hello.node, level=hello.feature, lowest=FEATURE_LEVEL_MIN))
-        refused = self._admit(hello)
-        if refused is not None:
-            raise LineEnded(refused)
-        key = (hello.role, hello.node)
-        known = self._incarnations.get(key, hello.incarnation)
+        speaker = (hello.role, hello.node)
+        key = self._key(hello.role, hello.node)
+        known = self._incarnations.get(speaker, hello.incarnation)
         if hello.incarnation < known:
             raise LineEnded(StaleIncarnation(node=hello.node, known=known, found=hello.incarnation))
-        older = self._sessions.pop(key, None)
+        older = self._sessions.get(key)
         if older is None and len(self._sessions) >= SESSIONS_MAX:
             raise LineEnded(TooManySessions(limit=SESSIONS_MAX))
+        refused = self._admit(hello)  # last: who is admitted gets its session, and the older one is over at once
+        if refused is not None:
+            raise LineEnded(refused)
         if older is not None:
             older.live = False
             self._counts["superseded"] += 1
             self._counts["void"] += older.undecided
             superseded = Superseded(node=hello.node)
             older.line.finish(superseded, encode_message(Goodbye(superseded)))
-        self._incarnations.pop(key, None)
-        self._incarnations[key] = hello.incarnation
+        self._incarnations.pop(speaker, None)
+        self._incarnations[speaker] = hello.incarnation
         if len(self._incarnations) > PEERS_KNOWN_MAX:
             del self._incarnations[next(iter(self._incarnations))]
         session = self._sessions[key] = Session(hello, line)
         return session
+
+    def _key(self, role: str, node: str) -> tuple[str, str]:
+        return (role, "") if role in self._sole else (role, node)
 
     async def _tip(self) -> Cursor:
         if self._settle is not None:
@@ -323,6 +334,8 @@ class Reception:
                 session.admit_ask(message)
                 self._counts["queries"] += 1
                 self._ask(session, message.number, message.query, partial(session.answer, message.number))
+            case Post() if self._on_post is not None:
+                self._on_post(session, message.body)
             case _:
                 raise LineEnded(MessageMalformed(reason=f"{type(message).__name__} is not for the listening side"))
 
@@ -335,7 +348,7 @@ class Reception:
         """Drop a session that is over; one with undecided commands stays known, so that a new Hello makes them void."""
         if session is None or session.undecided:
             return
-        key = (session.role, session.node)
+        key = self._key(session.role, session.node)
         if self._sessions.get(key) is session:
             del self._sessions[key]
 

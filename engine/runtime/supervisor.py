@@ -1,5 +1,6 @@
 """Supervisor: keeps a node alive, within limits. Floor 5.
 
+* A node that stepped down is booted again, as often as that happens.
 * A node that ended by a mistake is closed and booted again, the same road as at any start; too many times within a
   window, or by a fault of its store, and it is given up.
 """
@@ -17,6 +18,10 @@ RESTARTS_MAX = 5
 WINDOW_MS = 60_000
 
 log = logger("supervisor")
+
+
+class SteppedDown(Exception):
+    """A node of a pair acts no more, as its rules ask for; it is booted again, and that is no mistake of anybody."""
 
 
 class Node(Protocol):
@@ -98,6 +103,8 @@ class Supervisor(Generic[N]):
     def _may_restart(self, error: BaseException) -> bool:
         if isinstance(error, StoreFault):
             return False
+        if isinstance(error, SteppedDown):
+            return True
         now_ms = self._clock.monotonic_ms()
         self._recent.append(now_ms)
         while self._recent and self._recent[0] < now_ms - WINDOW_MS:

@@ -47,7 +47,9 @@ def unsettled(cluster: "SimCluster", may_rest: Rests = rests) -> Iterator[str]:
     for node in cluster.nodes.values():
         if cluster.is_up(node.name):
             yield from _unsettled_node(cluster, node)
-    if cluster.is_up("controller"):
+    if cluster.pair is not None:
+        yield from cluster.pair.unsettled()
+    if cluster.is_served():
         yield from _unsettled_orders(cluster, may_rest)
 
 
@@ -57,14 +59,16 @@ def _unsettled_node(cluster: "SimCluster", node: "SimNode") -> Iterator[str]:
         if figures["mailbox"] or figures["batches_in_flight"] or figures["index"] != figures["shown"]:
             yield f"{node.name} is busy: {figures}"
     if node.role == "controller":
-        for agent, entry in node.actor.agents.items():
-            yield from _unsettled_link(f"controller to {agent}", entry.link)
+        if node.controller is None:
+            return
+        for agent, entry in node.controller.agents.items():
+            yield from _unsettled_link(f"{node.name} to {agent}", entry.link)
             mark, tip = node.loop.shown_marks.get(f"agent {agent}"), cluster.nodes[agent].disk.image.tip.index
             if (0 if mark is None else mark.index) < tip:
-                yield f"L4: controller has read {agent} up to {mark}, its journal ends at {tip}"
+                yield f"L4: {node.name} has read {agent} up to {mark}, its journal ends at {tip}"
         for agent, entry in node.loop.state.agents.items():
             if entry.owed:
-                yield f"L4: controller owes {agent} {list(entry.owed)}"
+                yield f"L4: {node.name} owes {agent} {list(entry.owed)}"
     elif node.role == "agent":
         for subagent, (_, link) in node.actor.director.links.items():
             yield from _unsettled_link(f"{node.name} to {subagent}", link)
@@ -118,7 +122,9 @@ def audit(cluster: "SimCluster") -> Iterator[str]:
         if node.loop is not None:
             yield from _replay_breaches(cluster, node)
             yield from bound_breaches(node.name, node.loop.statistics())
-    if cluster.nodes["controller"].loop is not None:
+    if cluster.pair is not None:
+        yield from cluster.pair.differences()
+    if cluster.acting is not None:
         for agent in cluster.agents:
             if cluster.nodes[agent].loop is not None:
                 yield from _copy_breaches(cluster, agent)

@@ -58,6 +58,10 @@ class AttemptBook:
         self._on_ended = on_ended
         self._books: dict[OrderId, _Book] = {}
 
+    def speak(self, tell: Callable[[str], None], on_ended: Callable[[Attempt, Outcome], None]) -> None:
+        """Tell somebody else from now on."""
+        self._tell, self._on_ended = tell, on_ended
+
     def note(self, event: Event, index: int) -> None:
         """Take in one durable event of record `index`."""
         if isinstance(event, events.OrderAdded):
@@ -122,13 +126,39 @@ class Ledger:
         self._promised: dict[str, int] = {}  # node → highest index that somebody outside was shown
         self._started: dict[Attempt, ProcessGroup] = {}
         self._latest: dict[tuple[OrderId, int], ProcessGroup] = {}
+        self._events: dict[str, list[tuple[int, list[Event]]]] = {}  # of nodes whose log may lose its tail
+
+    def follow(self, node: str) -> None:
+        """Remember what is durable on a node, whose log may lose its tail or be replaced: half of a pair."""
+        self._events[node] = []
 
     def durable(self, node: str, index: int, found: Iterable[Event]) -> None:
         """Take in a record that is durable on a node."""
-        book = self._book(node)
-        for event in found:
+        book, known = self._book(node), list(found)
+        for event in known:
             book.note(event, index)
         self._tips[node] = index
+        if node in self._events:
+            self._events[node].append((index, known))
+
+    def dropped(self, node: str, index: int) -> None:
+        """The records of a node above an index are gone: what they said of attempts was never so."""
+        self._rebuild(node, [one for one in self._events[node] if one[0] <= index])
+        self._tips[node] = min(index, self._tips.get(node, 0))
+
+    def installed(self, node: str, source: str, index: int) -> None:
+        """A snapshot of another node's log has taken the place of a node's own."""
+        self._rebuild(node, [one for one in self._events[source] if one[0] <= index])
+        self._tips[node] = index
+
+    def _rebuild(self, node: str, records: list[tuple[int, list[Event]]]) -> None:
+        self._events[node] = records
+        book = AttemptBook(node, lambda _: None)  # all of it was told before
+        for index, found in records:
+            for event in found:
+                book.note(event, index)
+        book.speak(self.breaches.tell, partial(self._ended, node))
+        self._books[node] = book
 
     def _book(self, node: str) -> AttemptBook:
         if node not in self._books:

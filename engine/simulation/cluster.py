@@ -9,50 +9,49 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 from engine.base.ids import AgentId, SubagentId
-from engine.base.problem import EngineClosed, Problem, Refused
+from engine.base.problem import EngineClosed
 from engine.base.tasks import TaskScope
-from engine.base.wire import Accepted
 from engine.boot import boot_agent, boot_controller, boot_subagent
 from engine.client.client import Client
 from engine.language import standard_language
-from engine.model.item import AgentItem, AnyItem, SubagentItem
+from engine.model.item import AgentItem, SubagentItem
 from engine.model.language import Language
-from engine.model.workflow import Workflow, WorkflowId
-from engine.ports import Machine, Record, StoreFault
+from engine.ports import Machine, StoreFault
 from engine.rules.agent import AgentMachine
-from engine.rules.commands.add_order import AddOrder
-from engine.rules.commands.change_item import ChangeItem
-from engine.rules.commands.deploy_workflow import DeployWorkflow
 from engine.rules.controller import ControllerMachine
-from engine.rules.operator_command import OperatorCommand
-from engine.runtime.link import LinkLost
-from engine.runtime.supervisor import Supervisor
+from engine.runtime.supervisor import SteppedDown, Supervisor
 from engine.simulation.disk import QUICK, DiskPace, SimDisk
 from engine.simulation.leftovers import leftovers
 from engine.simulation.loop import NODE, VirtualLoop
 from engine.simulation.modelled_jobs import JobModel
 from engine.simulation.network import CALM, SimNetwork, Weather
-from engine.simulation.node import AGENT, CLIENT, CONTROLLER, SUBAGENT, PlantedMistake, SimNode, SimProcess
+from engine.simulation.node import (
+    AGENT,
+    CLIENT,
+    CONTROLLER,
+    SUBAGENT,
+    PlantedMistake,
+    SimNode,
+    SimProcess,
+    controller_of,
+)
 from engine.simulation.observe import Lookout
+from engine.simulation.pairs import SECOND, SimPair
+from engine.simulation.people import People, Result
 from engine.simulation.processes import SimMachine
 from engine.simulation.world import SimClock, SimWorld
 
 CLUSTER = "simulated"
 RESTART_MS = 2_000.0  # after which a node that gave up, or could not boot, is started again from outside
-RETRY_MS = 50.0  # between two attempts to send a command whose link was lost
 SUBAGENT_PARALLEL_MAX = 8
-POLL_MS_MIN, POLL_MS_MAX = 20.0, 3_000.0  # between two looks of `until`; they get rarer
+
+EXPECTED_ENDS = (StoreFault, PlantedMistake, SteppedDown)  # of a node by itself; anything else is a mistake of ours
 
 
-EXPECTED_ENDS = (StoreFault, PlantedMistake)  # what may end a node by itself; anything else is a mistake of ours
-
-Result = TypeVar("Result")
-
-
-class SimCluster:
+class SimCluster(People):
     """A whole cluster. `await start()` boots it, `await close()` ends it without a fault."""
 
     def __init__(
@@ -60,6 +59,7 @@ class SimCluster:
         loop: VirtualLoop,
         seed: int,
         *,
+        controllers: int = 1,
         agents: Mapping[str, int] | None = None,
         jobs: Mapping[str, JobModel] | None = None,
         callables: Mapping[str, Callable[..., Any]] | None = None,
@@ -70,8 +70,9 @@ class SimCluster:
     ) -> None:
         """`agents`: name → number of subagents. `jobs`: label → model (`*`: the others). `callables`: for python jobs.
 
-        `parallel_max`: how many attempts each subagent may run at once.
+        `controllers`: 2 are a pair. `parallel_max`: how many attempts each subagent may run at once.
         """
+        super().__init__()
         self.seed = seed
         self.loop = loop
         self.language = language or standard_language()
@@ -79,19 +80,24 @@ class SimCluster:
         self.nodes: dict[str, SimNode] = {}
         self.agents = dict(agents if agents is not None else {"local": 1})
         self.client: Client
-        self.pending: dict[asyncio.Task[Any], str] = {}  # what is being asked of the controller
         self.keep_up = False  # whether every node that goes down is started again
-        self.asked = dict.fromkeys(("commands", "accepted", "refused", "repeated"), 0)
         self._jobs = dict(jobs or {})
         self._callables = callables if callables is not None else {}  # looked at for each attempt
         self._parallel_max = parallel_max
         self._agent_of = {f"{agent}-{one + 1}": agent for agent, count in self.agents.items() for one in range(count)}
-        self.lookout = Lookout(self.language, lambda: loop.now_ns, self._agent_of.get, self.is_up, CONTROLLER)
-        self._add(CONTROLLER, CONTROLLER, disks)
+        self.controllers = (CONTROLLER, SECOND)[:controllers]
+        self.lookout = Lookout(self.language, lambda: loop.now_ns, self._agent_of.get, self.is_up, self.controllers)
+        self.lookout.is_served = self.is_served
+        self.on_answered = partial(self.lookout.ledger.shown, CONTROLLER)
+        for name in self.controllers:
+            self._add(name, CONTROLLER, disks)
         for agent in self.agents:
             self._add(agent, AGENT, disks)
         for subagent in self._agent_of:
             self._add(subagent, SUBAGENT, disks)
+        self.pair = None if controllers == 1 else SimPair(seed, CLUSTER, self.nodes, self.lookout, loop)
+        if self.pair is not None:
+            self.on_answered = self.pair.book.shown
         self._client_node = SimNode(CLIENT, CLIENT, self._machine(CLIENT), SimDisk(Random(f"{seed}/disk/client")))
         self._closing = False
         self._scope = TaskScope("cluster", self._failed)
@@ -111,7 +117,7 @@ class SimCluster:
         self.lookout.breaches.tell(f"{node or 'the environment'}: {context.get('message')}{text}")
 
     def _add(self, name: str, role: str, disks: DiskPace) -> None:
-        disk = SimDisk(Random(f"{self.seed}/disk/{name}"), disks, partial(self._durable, name))
+        disk = SimDisk(Random(f"{self.seed}/disk/{name}"), disks, partial(self.lookout.durable, name))
         self.nodes[name] = SimNode(name, role, self._machine(name), disk)
 
     def _machine(self, name: str) -> SimMachine:
@@ -119,9 +125,6 @@ class SimCluster:
         machine = SimMachine(name, self.loop, random, self._jobs, self.lookout.timeline.note)
         machine.on_begun, machine.on_exited = self.lookout.begun, self.lookout.exited
         return machine
-
-    def _durable(self, name: str, records: list[Record]) -> None:
-        self.lookout.durable(name, records)
 
     def machine_for(self, role: str, node: str) -> Machine[Any, Any, Any, Any]:
         """Return fresh rules of a node with a journal."""
@@ -152,8 +155,23 @@ class SimCluster:
         return loop.state
 
     @property
+    def acting(self) -> SimNode | None:
+        """The controller that serves: of a pair the one that acts. None while there is none."""
+        if self.pair is not None:
+            return self.pair.acting()
+        node = self.nodes[CONTROLLER]
+        return None if node.loop is None else node
+
+    def is_served(self) -> bool:
+        """Tell whether a controller acts and is not paused."""
+        return self.acting is not None and not self.acting.paused
+
+    @property
     def controller_state(self) -> Any:
-        return self.state(CONTROLLER)
+        """The live state of the controller that serves; raises LookupError while there is none."""
+        if self.acting is None:
+            raise LookupError("no controller serves")
+        return self.acting.loop.state
 
     @property
     def breaches(self) -> list[str]:
@@ -173,6 +191,8 @@ class SimCluster:
         for name in self.nodes:
             self.boot(name)
         await self.until(lambda: all(node.actor is not None for node in self.nodes.values()), "all nodes are booted")
+        if self.pair is not None:
+            await self.pair.initialize()
         self._begin_process(self._client_node)
         await self.in_client(self._open_client())
         for agent in self.agents:
@@ -183,7 +203,7 @@ class SimCluster:
 
     async def _open_client(self) -> None:
         world = self._world(self._client_node)
-        self.client = Client(world, (self.nodes[CONTROLLER].url,), CLUSTER, self.language)
+        self.client = Client(world, tuple(self.nodes[one].url for one in self.controllers), CLUSTER, self.language)
         await self.client.open()
 
     async def close(self) -> None:
@@ -225,6 +245,8 @@ class SimCluster:
         try:
             await process.supervisor.start()
         except Exception as error:  # noqa: BLE001 - whatever keeps a node from booting, it is tried again later
+            if not isinstance(error, (*EXPECTED_ENDS, EngineClosed)):
+                self.lookout.breaches.tell(f"{process.lane} could not boot: {type(error).__name__}: {error}")
             self._ended(node, process, f"could not boot: {type(error).__name__}: {error}")
         else:
             process.booted = True
@@ -245,6 +267,8 @@ class SimCluster:
         image, adopted = node.disk.image, node.machine.counts["adopted"]
         self.lookout.sometimes("disk: snapshot", image.saved is not None and image.tip.index > image.saved.index)
         try:
+            if role == CONTROLLER and self.pair is not None:
+                return await self.pair.boot(world, node, closed, language)
             if role == CONTROLLER:
                 controller = await boot_controller(world, url, CLUSTER, closed, language)
                 self.lookout.watch_controller(controller)
@@ -319,18 +343,23 @@ class SimCluster:
         if actor is None:
             self.lookout.sometimes("crash: booting", not (process.booted or process.gone.is_set()))
         elif node.role == CONTROLLER:
-            self.lookout.crash_of_controller(actor)
+            controller = controller_of(actor)
+            if self.pair is not None:
+                self.pair.look_at_crash(actor)
+            if controller is not None:
+                self.lookout.crash_of_controller(controller)
         elif node.role == AGENT:
-            controller = self.nodes[CONTROLLER].loop
-            self.lookout.crash_of_agent(actor.agent, None if controller is None else controller.state)
+            state = None if self.acting is None else self.acting.loop.state
+            self.lookout.crash_of_agent(actor.agent, state)
         elif node.role == SUBAGENT:
             self.lookout.crash_of_subagent(actor, node.machine.running())
 
     def look_around(self) -> None:
         """Look at all nodes that run for what is worth remembering."""
         for node in self.nodes.values():
-            if node.actor is not None:
-                self.lookout.look_around(node.role, node.actor)
+            seen = node.controller if node.role == CONTROLLER else node.actor
+            if seen is not None:
+                self.lookout.look_around(node.role, seen)
 
     def pause(self, name: str) -> None:
         """Stop a node as SIGSTOP does."""
@@ -385,7 +414,10 @@ class SimCluster:
         node = self.nodes[name]
         if node.process is None or not self.is_up(name):
             return False
-        failing = node.actor._failed if node.role == SUBAGENT else node.loop.fail
+        if node.role == SUBAGENT:
+            failing = node.actor._failed
+        else:
+            failing = node.actor._ended if node.loop is None else node.loop.fail  # a standby has no loop
         error = PlantedMistake("planted by the simulation")
         self.loop.call_soon(failing, error, context=self.loop.context_of(node.process.lane))
         return True
@@ -400,9 +432,7 @@ class SimCluster:
 
     async def _snapshot(self, node: SimNode, process: SimProcess) -> None:
         loop, store = node.loop, node.loop.store
-        needed = (
-            loop.shown if node.role == CONTROLLER else self.lookout.ledger.promised(node.name) - 1
-        )  # a reader's own
+        needed = self._not_needed(node)
         try:
             saved = await store.snapshot()
             if loop.shown > (0 if saved is None else saved.index):
@@ -411,6 +441,17 @@ class SimCluster:
                 await store.trim(needed)
         except (StoreFault, EngineClosed) as error:
             self.lookout.timeline.note(process.lane, f"no snapshot: {error}")
+
+    def _not_needed(self, node: SimNode) -> int:
+        """The last record of a node's journal that no reader of it needs any more."""
+        if node.pair_node is not None:  # what the other half lacks must not be trimmed
+            return int(min([node.loop.shown, *(hold.index for hold in node.pair_node.replica.holds())]))
+        if node.role == CONTROLLER:
+            return int(node.loop.shown)
+        promised = self.lookout.ledger.promised(node.name)
+        if self.pair is not None:  # what one controller has of it may be dropped there again
+            promised = min([promised, *(hold.index for hold in node.actor.agent.holds())])
+        return promised - 1  # a reader's own
 
     def reboot(self, name: str) -> None:
         """Restart a node's whole machine: node, guard and processes end at once, nobody is told."""
@@ -428,72 +469,9 @@ class SimCluster:
         if node.process is not None:
             self.loop.drift(node.process.lane, ppm)
 
-    # --- what people do -----------------------------------------------------------------------------------------------
+    # --- the client ---------------------------------------------------------------------------------------------------
 
     async def in_client(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run something as the client and wait for it."""
         assert self._client_node.process is not None
         return await self._in_lane(self._client_node.process.lane, work, "ask")
-
-    async def submit(self, command: OperatorCommand) -> Accepted | Problem:
-        """Send a command, again and again while links are lost, until the controller answers."""
-        asking: asyncio.Task[Any] = self.loop.create_task(self.in_client(self._submit(command)))
-        self.pending[asking] = type(command).__name__
-        try:
-            answer: Accepted | Problem = await asking
-        finally:
-            del self.pending[asking]
-        return answer
-
-    async def _submit(self, command: OperatorCommand) -> Accepted | Problem:
-        self.asked["commands"] += 1
-        while True:
-            try:
-                answer = await self.client.command(command)
-            except LinkLost as lost:
-                self.lookout.sometimes("link: command unanswered", lost.sent)
-                self.asked["repeated"] += 1
-                await asyncio.sleep(RETRY_MS / 1_000)
-            except Refused as refused:
-                self.asked["refused"] += 1
-                self.lookout.timeline.note(CLIENT, f"refused: {refused.problem.code}: {refused.problem.sentence}")
-                return refused.problem
-            else:
-                self.asked["accepted"] += 1
-                self.lookout.ledger.shown(CONTROLLER, answer.index, f"the answer to {type(command).__name__}")
-                return answer
-
-    async def command(self, command: OperatorCommand) -> Accepted:
-        """Send a command until it is answered; raises Refused."""
-        answer = await self.submit(command)
-        if isinstance(answer, Problem):
-            raise Refused(answer)
-        return answer
-
-    async def change_item(self, item: AnyItem) -> None:
-        """Add or change an agent, subagent or bundle."""
-        await self.command(ChangeItem(item))
-
-    async def deploy(self, workflow: Workflow) -> WorkflowId:
-        """Make a workflow known."""
-        versioned = self.language.versioned(workflow)
-        await self.command(DeployWorkflow(versioned))
-        return versioned.id
-
-    async def add_order(
-        self, order: str, workflow: str, variables: Mapping[str, Any] | None = None, **options: Any
-    ) -> None:
-        """Add an order; `options` are the other fields of AddOrder."""
-        await self.command(AddOrder(order, workflow, dict(variables or {}), **options))
-
-    # --- waiting ------------------------------------------------------------------------------------------------------
-
-    async def until(self, condition: Callable[[], Any], what: str, *, seconds: float = 600.0) -> None:
-        """Wait in virtual time until a condition holds; raises TimeoutError, or AssertionError for a breach."""
-        end, every_ms = self.loop.time() + seconds, POLL_MS_MIN
-        while not condition():
-            self.raise_breaches()
-            if self.loop.time() >= end:
-                raise TimeoutError(f"after {seconds:g} virtual seconds it is still not so that {what}")
-            await asyncio.sleep(every_ms / 1_000)
-            every_ms = min(every_ms * 1.2, POLL_MS_MAX)

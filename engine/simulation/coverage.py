@@ -60,6 +60,27 @@ CATALOGUE: dict[str, str] = {
     "order: two agents": "an order ran on two agents, one after the other",
 }
 
+PAIR_CATALOGUE: dict[str, str] = {
+    "pair: failover": "the other controller began to act",
+    "pair: failover with a job running": "a process ran while the other controller took over",
+    "pair: failover while attaching": "the other controller took over between OrderAttaching and OrderAttached",
+    "pair: switched over": "the pair was handed over, and both stayed in sync",
+    "pair: takeover refused": "the register refused the pair to one who asked too late",
+    "pair: fenced": "an owner's lease ran out",
+    "pair: stepped down": "a controller stopped because the other one owns the pair",
+    "pair: stale controller refused": "an agent told a controller that its epoch is over",
+    "pair: tail dropped": "a standby dropped durable records that nobody had acknowledged",
+    "pair: disk replaced": "an empty disk took the place of one that was in sync",
+    "pair: snapshot installed": "a standby was given a snapshot in place of its log",
+    "pair: uncoupled": "an owner went on alone",
+    "pair: coupled again": "a pair was in sync again",
+    "pair: crash during joining": "one of both was crashed while the other's data was about to be in sync",
+    "pair: crash of the active": "a controller was crashed that owned the pair",
+    "pair: crash of the standby": "a standby was crashed",
+    "pair: crash while pending": "a controller was crashed that owned the pair and waited for the end of a lease",
+    "pair: crash with the register down": "a controller was crashed while the register was down",
+}
+
 
 class Coverage:
     """How many runs met each condition."""
@@ -82,7 +103,8 @@ class Coverage:
 
     def missing(self, wanted: Iterable[str] = CATALOGUE) -> list[str]:
         """Say which conditions no run met, a sentence each."""
-        return [f"{name}: never {CATALOGUE.get(name, 'met')}" for name in wanted if not self.counts.get(name)]
+        known = CATALOGUE | PAIR_CATALOGUE
+        return [f"{name}: never {known.get(name, 'met')}" for name in wanted if not self.counts.get(name)]
 
     def table(self) -> list[str]:
         """One line for each condition that was met, the rarest first."""
@@ -104,6 +126,6 @@ class Sometimes:
 
 def check_name(name: str) -> str:
     """Return a catalogue name unchanged; raises KeyError with what there is."""
-    if name not in CATALOGUE:
+    if name not in CATALOGUE and name not in PAIR_CATALOGUE:
         raise KeyError(f"{name!r} is not in the catalogue of engine/simulation/coverage.py")
     return name

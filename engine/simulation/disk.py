@@ -3,7 +3,8 @@
 * It outlives the incarnations of its node; the store on it is the journal's own `MemoryStore`.
 * A crash loses a part of what was not fsynced, at a record's border; what survives unasked is no fault, so the rest of
   the tail may be there although nobody was told.
-* `on_durable` sees each record once it is durable, also one that survived a crash without an fsync.
+* `on_durable` sees each record once it is durable, also one that survived a crash without an fsync. Who is half of a
+  pair may drop a tail, or get a snapshot in place of its log: `on_dropped` and `on_installed` are told before.
 """
 
 import asyncio
@@ -37,8 +38,15 @@ class SimDisk(MemoryDisk):
     """The disk of one node."""
 
     def __init__(
-        self, random: Random, pace: DiskPace = QUICK, on_durable: Callable[[list[Record]], None] | None = None
+        self,
+        random: Random,
+        pace: DiskPace = QUICK,
+        on_durable: Callable[[list[Record]], None] | None = None,
+        *,
+        on_dropped: Callable[[int], None] = lambda _: None,
+        on_installed: Callable[[int], None] = lambda _: None,
     ) -> None:
+        """`on_dropped(index)`: durable records above it are gone. `on_installed(index)`: a snapshot covers up to it."""
         super().__init__()
         self.random = random
         self.pace = pace  # may be replaced at any time
@@ -46,7 +54,9 @@ class SimDisk(MemoryDisk):
         names = "fsyncs faults crashes lost_writes kept_writes torn_writes replaced".split()
         self.counts = dict.fromkeys(names, 0)
         self._on_durable = on_durable
-        self._told = 0  # index up to which on_durable was told
+        self.on_dropped = on_dropped
+        self.on_installed = on_installed
+        self._told: list[bytes] = []  # the hashes of all records that were told, or that a snapshot covered (b"")
 
     @property
     def image(self) -> Image:
@@ -88,10 +98,26 @@ class SimDisk(MemoryDisk):
         if self._on_durable is None:
             return
         image = self._durable
-        fresh = image.records[max(0, self._told - image.base.index) :]
-        self._told = max(self._told, image.tip.index)
+        kept = self._still_there(image)
+        if kept < len(self._told):
+            del self._told[kept:]
+            self.on_dropped(kept)
+        if kept < image.base.index:
+            self._told += [b""] * (image.base.index - kept - 1) + [image.base.hash]
+            self.on_installed(image.base.index)
+        fresh = image.records[len(self._told) - image.base.index :]
+        self._told += [record.hash for record in fresh]
         if fresh:
             self._on_durable(fresh)
+
+    def _still_there(self, image: Image) -> int:
+        """Return up to which index the records that were told are those that are durable now."""
+        kept, base = min(len(self._told), image.tip.index), image.base.index
+        while kept > base and self._told[kept - 1] != image.records[kept - base - 1].hash:
+            kept -= 1
+        if kept == base > 0 and self._told[kept - 1] not in (image.base.hash, b""):
+            return 0
+        return kept
 
     def lose_power(self) -> None:
         """Keep a part of what was not fsynced, as the seed says; every store open on this disk is refused."""
@@ -111,5 +137,7 @@ class SimDisk(MemoryDisk):
         self.crash()
         self._durable, self._written = Image(), Image()
         self._hardened = 0
-        self._told = 0
+        if self._told:
+            self._told = []
+            self.on_dropped(0)
         self.counts["replaced"] += 1

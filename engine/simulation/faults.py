@@ -20,6 +20,7 @@ from engine.simulation.cluster import SimCluster
 from engine.simulation.disk import QUICK, DiskPace
 from engine.simulation.network import CALM, Weather
 from engine.simulation.node import AGENT, CLIENT, CONTROLLER, SUBAGENT
+from engine.simulation.pair_faults import PAIR_FAULTS, PAIR_WEIGHTS
 
 WALL_JUMP_MS_MAX = 600_000
 DRIFT_PPM_MAX = 500
@@ -81,10 +82,11 @@ class Storm:
         self._pace_ms = self.random.uniform(faults.every_ms_min, faults.every_ms_max)
 
     def _draw_kinds(self) -> dict[str, float]:
+        weights = WEIGHTS if self.cluster.pair is None else WEIGHTS | PAIR_WEIGHTS
         chosen = {
-            name: weight * self.random.uniform(0.2, 2) for name, weight in WEIGHTS.items() if self.random.random() < 0.7
+            name: weight * self.random.uniform(0.2, 2) for name, weight in weights.items() if self.random.random() < 0.7
         }
-        return chosen or dict(WEIGHTS)
+        return chosen or dict(weights)
 
     @property
     def seconds(self) -> float:
@@ -101,8 +103,8 @@ class Storm:
             self.cluster.raise_breaches()
 
     def cause(self, kind: str) -> bool:
-        """Cause one fault of a kind now; False when there is nothing it could be done to."""
-        done = FAULTS[kind](self)
+        """Cause one fault of a kind now; False when there is nothing it could be done to (no pair, nobody up)."""
+        done = PAIR_FAULTS[kind](self, self.cluster.pair) if kind in PAIR_FAULTS else FAULTS[kind](self)
         if done:
             self.counts[kind] = self.counts.get(kind, 0) + 1
         return done
@@ -129,6 +131,8 @@ class Storm:
         cluster.keep_up = True
         cluster.network.heal()
         cluster.network.weather = CALM
+        if cluster.pair is not None:
+            cluster.pair.heal()
         for name, node in cluster.nodes.items():
             node.disk.pace, node.disk.fails_with = QUICK, 0
             node.machine.wall_offset_ms = 0
@@ -141,6 +145,10 @@ class Storm:
     def pick(self, *roles: str) -> str:
         """Choose a node of these roles."""
         return self.random.choice(self.cluster.names(*roles))
+
+    def controller(self) -> str:
+        """Choose a controller."""
+        return CONTROLLER if self.cluster.pair is None else self.pick(CONTROLLER)
 
     def span_ms(self, most_ms: float) -> float:
         """Draw a span: mostly short, sometimes long."""
@@ -273,9 +281,9 @@ def _pair(storm: Storm) -> tuple[str, str]:
     """Two nodes that speak with each other."""
     kind = storm.random.randrange(4)
     if kind == 0:
-        return CLIENT, CONTROLLER
+        return CLIENT, storm.controller()
     if kind == 1:
-        return CONTROLLER, storm.pick(AGENT)
+        return storm.controller(), storm.pick(AGENT)
     agent = storm.pick(AGENT)
     return agent, storm.random.choice(storm.cluster.subagents(agent))
 

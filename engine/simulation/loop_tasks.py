@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context
 from types import FrameType
@@ -154,7 +155,8 @@ def bury(dead: Iterable[StableTask]) -> list[str]:
     for task in sorted(dead, key=hash):
         silence(task)
         if not task.done():
-            _close(task.get_coro(), task.home.run, complaints)
+            for work in _inside_out(task.get_coro()):
+                _close(work, task.home.run, complaints)
     return complaints
 
 
@@ -162,6 +164,15 @@ def silence(task: asyncio.Task[Any]) -> None:
     """Let a dead task go without the complaints that asyncio has for tasks destroyed or never asked."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     task._log_traceback = False
+
+
+def _inside_out(work: Any) -> list[Any]:
+    """Return a coroutine and those it waits for, the innermost first: one that waits again is closed again, too."""
+    chain = []
+    while inspect.iscoroutine(work):
+        chain.append(work)
+        work = work.cr_await
+    return chain[::-1] or [work]
 
 
 def _close(work: Any, run: Callable[..., Any], complaints: list[str]) -> None:

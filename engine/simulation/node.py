@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from engine.pair.node import PairNode
 from engine.runtime.supervisor import Supervisor
 from engine.simulation.disk import SimDisk
 from engine.simulation.processes import SimMachine
@@ -48,8 +49,19 @@ class SimNode:
 
     @property
     def actor(self) -> Any:
-        """The Controller, AgentNode or Subagent that runs now, None while it is down or boots."""
+        """The Controller, PairNode, AgentNode or Subagent that runs now, None while it is down or boots."""
         return None if self.process is None else self.process.actor
+
+    @property
+    def controller(self) -> Any:
+        """The Controller that runs now, None while it is down, boots, or stands by."""
+        return controller_of(self.actor)
+
+    @property
+    def pair_node(self) -> PairNode | None:
+        """The half of a pair that runs now, None while it is down or boots, or where there is no pair."""
+        actor = self.actor
+        return actor if isinstance(actor, PairNode) else None
 
     @property
     def loop(self) -> Any:
@@ -58,3 +70,8 @@ class SimNode:
         if actor is None or self.role == SUBAGENT:
             return None
         return actor.agent.loop if self.role == AGENT else actor.loop
+
+
+def controller_of(actor: Any) -> Any:
+    """Return the Controller in what runs on a controller's node, None while it stands by."""
+    return actor.role if isinstance(actor, PairNode) else actor

@@ -39,7 +39,7 @@ class Lookout:
         now_ns: Callable[[], int],
         agent_of: Callable[[str], str | None],
         is_up: Callable[[str], bool],
-        controller: str,
+        controllers: Sequence[str],
     ) -> None:
         """`agent_of`: subagent → its agent. `is_up`: whether a node runs at present."""
         self.language = language
@@ -49,12 +49,15 @@ class Lookout:
         self.ledger = Ledger(agent_of, self.breaches)
         self._on_event: list[Callable[[str, Event], None]] = []
         self._on_process: list[Callable[[ProcessGroup], None]] = []
+        self.is_served: Callable[[], bool] = lambda: any(is_up(one) for one in controllers)
         self._is_up = is_up
-        self._controller = controller
+        self._controllers = frozenset(controllers)
         self._told: dict[tuple[AgentId, OrderId], None] = {}  # AttachOrders that were sent once, not confirmed
         self._started: dict[str, None] = {}  # keys of attempts whose start was sent once
         self._unknown: dict[OrderId, None] = {}  # orders whose last attempt is lost and nothing followed yet
         self._agents: dict[OrderId, AgentId] = {}  # where an order was attached last
+        self._seen: dict[tuple[int, int], None] = {}  # index and epoch of a pair's records that were told of
+        self._obeyed: dict[str, int] = {}  # agent → the highest epoch of a controller in its journal
 
     def also(
         self,
@@ -68,6 +71,11 @@ class Lookout:
 
     # --- durable records
 
+    def dropped(self, node: str, index: int) -> None:
+        """The records of a node above an index are gone."""
+        self.timeline.note(node, f"records above {index} are dropped")
+        self.ledger.dropped(node, index)
+
     def durable(self, node: str, records: Sequence[Record]) -> None:
         """Take in records that have become durable on a node."""
         for record in records:
@@ -80,11 +88,21 @@ class Lookout:
             if record.marks:
                 for stream, cursor in decode_marks(record.marks).items():
                     self.ledger.shown(stream.removeprefix(AGENT_STREAM), cursor.index, f"to {node}")
+            if node in self._controllers and self._is_copy(record):
+                continue
             for event in found:
                 self.timeline.note(node, event)
                 self._look(node, event)
                 for listener in self._on_event:
                     listener(node, event)
+
+    def _is_copy(self, record: Record) -> bool:
+        """Tell whether the other controller of a pair has told of this very record: all others hear of it once."""
+        if len(self._controllers) == 1:
+            return False
+        known = (record.index, record.epoch) in self._seen
+        self._seen[record.index, record.epoch] = None
+        return known
 
     def _look(self, node: str, event: Event) -> None:
         look = _LOOKS.get(type(event))
@@ -92,33 +110,39 @@ class Lookout:
             look(self, node, event)
 
     def _attached(self, node: str, event: events.OrderAttached) -> None:
-        if node == self._controller:
+        if node in self._controllers:
             before = self._agents.get(event.order)
             self.sometimes("order: two agents", before is not None and before != event.agent)
             self._agents[event.order] = event.agent
             self._told.pop((event.agent, event.order), None)
 
     def _assigned(self, node: str, event: events.AttemptAssigned) -> None:
-        if node != self._controller:
-            self.sometimes("alone: attempt assigned", not self._is_up(self._controller))
+        if node not in self._controllers:
+            self.sometimes("alone: attempt assigned", not self.is_served())
+
+    def _obeys(self, node: str, event: events.ControllerObeyed) -> None:
+        """S6: the epochs that an agent obeys rise."""
+        if event.epoch <= self._obeyed.get(node, 0):
+            self.breaches.tell(f"S6: {node} obeys epoch {event.epoch} after {self._obeyed[node]}")
+        self._obeyed[node] = max(event.epoch, self._obeyed.get(node, 0))
 
     def _detached(self, node: str, event: events.OrderDetached) -> None:
-        if node != self._controller:
-            self.sometimes("alone: order detached", not self._is_up(self._controller))
+        if node not in self._controllers:
+            self.sometimes("alone: order detached", not self.is_served())
 
     def _ended(self, node: str, event: events.AttemptEnded) -> None:
-        if node != self._controller and event.outcome.kind is OutcomeKind.UNKNOWN:
+        if node not in self._controllers and event.outcome.kind is OutcomeKind.UNKNOWN:
             self.sometimes("callable: unknown", "inside a process of ours" in event.outcome.message)
             self.sometimes("process: lost with guard", "guard was killed" in event.outcome.message)
             self.sometimes("process: lost with machine", "machine was restarted" in event.outcome.message)
 
     def _held(self, node: str, event: events.OrderHeld) -> None:
         self.sometimes("lost: held")
-        if node != self._controller:
+        if node not in self._controllers:
             self._unknown[event.order] = None
 
     def _released(self, node: str, event: events.AttemptReleased) -> None:
-        if node == self._controller:
+        if node in self._controllers:
             return
         if event.order in self._unknown:
             del self._unknown[event.order]
@@ -207,6 +231,27 @@ class Lookout:
             return command
 
         _put_in_place(machine, decide=decided, owed_to_subagent=owed, start_command=started)
+        self._watch_obedience(agent.identity.node, agent.reception)
+
+    def _watch_obedience(self, agent: str, reception: Any) -> None:
+        """S6: no session, and no command, in an epoch below the highest that the agent has persisted."""
+        register, deliver, epochs = reception._register, reception._deliver, {}
+
+        def registered(hello: Any, line: Any) -> Any:
+            session = register(hello, line)
+            epochs[session.id] = hello.epoch
+            if hello.epoch < self._obeyed.get(agent, 0):
+                text = f"{hello.node} in epoch {hello.epoch} after {self._obeyed[agent]} was obeyed"
+                self.breaches.tell(f"S6: {agent} opens a session with {text}")
+            return session
+
+        def delivered(session: Any, number: int, raw: Any, reply: Any) -> Any:
+            epoch, highest = epochs[session.id], self._obeyed.get(agent, 0)
+            if epoch != highest:
+                self.breaches.tell(f"S6: {agent} takes a command of epoch {epoch}; it has journaled {highest}")
+            return deliver(session, number, raw, reply)
+
+        _put_in_place(reception, _register=registered, _deliver=delivered)
 
     def watch_subagent(self, subagent: Any) -> None:
         """Look over the shoulder of a subagent that has just booted."""
@@ -288,6 +333,7 @@ def _both(lookout: Lookout, node: str, event: Any) -> None:
 _LOOKS: dict[type[Event], Callable[[Lookout, str, Any], None]] = {
     events.OrderAttached: Lookout._attached,
     events.AttemptAssigned: Lookout._assigned,
+    events.ControllerObeyed: Lookout._obeys,
     events.OrderDetached: Lookout._detached,
     events.AttemptEnded: _both,
     events.OrderHeld: Lookout._held,

@@ -93,7 +93,7 @@ class SimOrder:
         return self.view
 
     def _has_ended(self) -> bool:
-        if not self._simulation.cluster.is_up("controller"):
+        if not self._simulation.cluster.is_served():
             return False
         order = self._simulation.cluster.controller_state.orders.get(self.id)
         return order is not None and order.is_terminal
@@ -213,6 +213,7 @@ class Settings(msgspec.Struct, frozen=True):
     """How the seeds of a test are run."""
 
     seeds: int
+    controllers: int
     agents: dict[str, int]
     faults: Faults
     jobs: dict[str, JobModel]
@@ -224,6 +225,7 @@ class Settings(msgspec.Struct, frozen=True):
 def simulate(
     *,
     seeds: int = SEEDS,
+    controllers: int = 1,
     agents: Mapping[str, int] | Sequence[str] = ("local",),
     faults: Faults | None = DRAWN_FAULTS,
     jobs: Mapping[str, JobModel] | None = None,
@@ -233,12 +235,13 @@ def simulate(
 ) -> Callable[[Test], Callable[..., None]]:
     """Run an async test over many seeds; its argument `sim` is a Simulation, other arguments come from the runner.
 
-    `agents`: names, each with one subagent, or name → number of subagents. `faults` None: none at all. `jobs`: what the
-    processes of shell and command jobs do, by label, `*` for the others. `callables`: for python jobs, by name.
-    `may_rest`: which orders may stay unfinished at the end.
+    `controllers`: 2 are a pair. `agents`: names, each with one subagent, or name → number of subagents. `faults` None:
+    none at all. `jobs`: what the processes of shell and command jobs do, by label, `*` for the others. `callables`: for
+    python jobs, by name. `may_rest`: which orders may stay unfinished at the end.
     """
     settings = Settings(
         seeds=seeds,
+        controllers=controllers,
         agents=dict(agents) if isinstance(agents, Mapping) else dict.fromkeys(agents, 1),
         faults=NO_FAULTS if faults is None else faults,
         jobs=dict(jobs or {}),
@@ -312,6 +315,7 @@ async def _live(seed: int, test: Test, settings: Settings, kept: list[Simulation
     cluster = SimCluster(
         loop,
         seed,
+        controllers=settings.controllers,
         agents=settings.agents,
         jobs=settings.jobs,
         callables=callables,

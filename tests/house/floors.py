@@ -16,7 +16,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (9, ("engine.boot", "engine.real")),
     (8, ("actors",)),
     (7, ("engine.web",)),
-    (6, ("engine.client", "engine.snapshot")),
+    (6, ("engine.client", "engine.pair", "engine.snapshot")),
     (5, ("engine.runtime", "engine.history", "engine.documents", "engine.language")),
     (4, ("engine.journal", "engine.jobs", "transports")),
     (3, ("engine.rules",)),

@@ -164,6 +164,41 @@ async def test_nothing_is_visible_before_the_standby_has_it(bench: Bench) -> Non
     await answer
 
 
+async def test_who_may_not_act_shows_nothing_though_everybody_has_it(bench: Bench) -> None:
+    acting = asyncio.Event()
+    bench.replication.may_act = acting.is_set  # type: ignore[method-assign]
+    bench.replication.acting = acting.wait  # type: ignore[method-assign, assignment]
+    answer = bench.ask(5)
+    await until(lambda: len(bench.store.entries) == 2)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert (answer.done(), bench.seen.published, bench.seen.effects[1:], bench.loop.shown) == (False, [1], [], 1)
+    acting.set()
+    assert await answer == Accepted(2, 0)
+    assert (bench.seen.published, bench.seen.effects[1:]) == ([1, 2], [5])
+
+
+async def test_leave_to_act_is_asked_before_each_effect(bench: Bench) -> None:
+    """The lease may end between two effects of one batch."""
+    left, acting = [2], asyncio.Event()
+
+    def may_act() -> bool:
+        left[0] -= 1
+        return left[0] >= 0 or acting.is_set()
+
+    bench.store.gate.clear()
+    answers = [bench.ask(amount) for amount in (1, 2, 3)]
+    bench.replication.may_act = may_act  # type: ignore[method-assign]
+    bench.replication.acting = acting.wait  # type: ignore[method-assign, assignment]
+    bench.store.gate.set()
+    await until(lambda: left[0] < 0)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert [one.done() for one in answers] == [True, False, False]
+    acting.set()
+    await asyncio.gather(*answers)
+
+
 async def test_a_problem_waits_for_what_it_saw(bench: Bench) -> None:
     bench.store.gate.clear()
     bench.ask(5)

@@ -50,7 +50,7 @@ PLANS = {
     "starts_are_repeated": BUSY,
     "guard_starts_again": BUSY,
     "acks_overtake_starts": Plan(
-        Faults(seconds=12, every_ms_max=300, kinds={"pause": 1, "weather": 2, "reset": 1}),
+        Faults(seconds=12, every_ms_max=300, kinds={"pause": 3, "reset": 2}),
         acts={"add": 1},
         agents={"a": 1},
         parallel_max=8,
@@ -96,7 +96,7 @@ def old_sessions_live_on(patch: Patch) -> None:
     register = Reception._register
 
     def registered(self: Any, hello: Any, line: Any) -> Any:
-        older = self._sessions.get((hello.role, hello.node))
+        older = self._sessions.get(self._key(hello.role, hello.node))
         session = register(self, hello, line)
         if older is not None:
             older.live = True

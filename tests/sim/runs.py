@@ -51,6 +51,8 @@ class Plan:
     agents: dict[str, int] | None = None
     parallel_max: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    controllers: int = 1
+    spans: tuple[float, ...] = (5.0, 12.0, 25.0)  # seconds of faults, one of them
     weather: Weather = CALM  # until a fault changes it, or everything is healed
 
 
@@ -79,6 +81,7 @@ async def _main(seed: int, plan: Plan, report: Report, with_timeline: bool) -> N
     cluster = SimCluster(
         loop,
         seed,
+        controllers=plan.controllers,
         agents=plan.agents or agents,
         jobs=JOBS,
         callables={"call": calls.call, "call_blocking": calls.call_blocking},
@@ -87,7 +90,7 @@ async def _main(seed: int, plan: Plan, report: Report, with_timeline: bool) -> N
     )
     calls.added_of = cluster.lookout.ledger.added_of
     cluster.lookout.also(on_event=calls.ended)
-    storm = Storm(cluster, plan.faults or Faults(seconds=random.choice((5.0, 12.0, 25.0))))
+    storm = Storm(cluster, plan.faults or Faults(seconds=random.choice(plan.spans)))
     try:
         await _live(cluster, storm, random, plan)
     except AssertionError as error:

@@ -250,10 +250,9 @@ class Workload:
 
     def _branch_command(self, order: str) -> OperatorCommand | None:
         """Do something to a branch of an order."""
-        loop = self.cluster.nodes["controller"].loop
-        if loop is None:
+        if self.cluster.acting is None:
             return None
-        branches = [one for one in loop.state.orders if one.startswith(f"{order}|")]
+        branches = [one for one in self.cluster.controller_state.orders if one.startswith(f"{order}|")]
         if not branches:
             return None
         branch = self.random.choice(branches)
@@ -263,7 +262,7 @@ class Workload:
 
     async def enable_all(self) -> None:
         """Let subagents take attempts again; the others are left alone, for a change wakes whoever stands in line."""
-        await self.cluster.until(lambda: self.cluster.is_up("controller"), "the controller is up")
+        await self.cluster.until(self.cluster.is_served, "a controller serves")
         for item in list(self.cluster.controller_state.subagents.values()):
             if item.disabled:
                 await self.cluster.change_item(msgspec.structs.replace(item, disabled=False))

@@ -3,12 +3,13 @@
 import asyncio
 import errno
 from random import Random
+from typing import Any
 
 import pytest
 
 from engine.base.codec import encode, pack
 from engine.journal.memory import MemoryStore
-from engine.ports import Entry, Record, StoreFault
+from engine.ports import Entry, Record, Snapshot, StoreFault
 from engine.simulation.disk import DiskPace, SimDisk
 from tests.simulation.clusters import virtual, virtual_loop
 
@@ -146,4 +147,28 @@ async def test_who_may_not_fsync_is_asked_before() -> None:
     store = SimDisk(Random(1)).open("test", asked.append)
     await store.append([entry(1)])
     assert asked == ["fsync"]
+    await store.close()
+
+
+@virtual
+async def test_a_dropped_tail_and_a_snapshot_in_place_of_the_log_are_told() -> None:
+    told: list[Any] = []
+    disk = SimDisk(
+        Random(0),
+        on_durable=lambda records: told.append([record.index for record in records]),
+        on_dropped=lambda index: told.append(f"dropped above {index}"),
+        on_installed=lambda index: told.append(f"installed {index}"),
+    )
+    store = disk.open("a")
+    await store.append([Entry(index, 1, b"\x90") for index in (1, 2, 3)])
+    await store.truncate_after(1)
+    await store.append([Entry(2, 2, b"\x90")])
+    assert told == [[1, 2, 3], "dropped above 1", [2]]
+    told.clear()
+    await store.install_snapshot(Snapshot(7, 2, b"h" * 16, b"state"))
+    await store.append([Entry(8, 2, b"\x90")])
+    assert told == ["installed 7", [8]]
+    told.clear()
+    await store.install_snapshot(Snapshot(7, 3, b"i" * 16, b"state"))
+    assert told == ["dropped above 0", "installed 7"]
     await store.close()

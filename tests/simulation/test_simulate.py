@@ -38,6 +38,16 @@ async def test_a_workflow_ends_through_all_faults(sim: Simulation) -> None:
     assert sim.running() == []
 
 
+@simulate(seeds=4, controllers=2, jobs=JOBS, faults=Faults(seconds=15.0, kinds={"crash active": 1.0, "cut pair": 1.0}))
+async def test_two_controllers_are_a_pair_and_the_test_need_not_know(sim: Simulation) -> None:
+    for _ in range(3):
+        await sim.add_order(WORK)
+        await sim.sleep(5)
+    order = await sim.add_order(WORK)
+    assert (await order.ended()).state is OrderState.FINISHED
+    sim.sometimes("the other controller took over", "pair: failover" in sim.cluster.lookout.sometimes.met)
+
+
 @simulate(seeds=2, faults=None)
 async def test_callables_of_the_workflow_are_known_and_good_weather_is_good(sim: Simulation) -> None:
     calls: list[int] = []
