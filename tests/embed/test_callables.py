@@ -17,7 +17,7 @@ from engine.jobs import python_calls
 from engine.model.event import AttemptAssigned, AttemptEnded
 from engine.model.order import OrderState
 from engine.model.outcome import OutcomeKind
-from tests.embed.engines import WAIT_S_MAX, call, node, restarts, run, seen
+from tests.embed.engines import WAIT_S_MAX, call, node, restarts, run, seen, true
 
 
 class Real(float):
@@ -161,18 +161,22 @@ class Gate:
 
     def __init__(self) -> None:
         self._open, self._open_here = threading.Event(), asyncio.Event()
+        self.has_begun = False
 
     def let_go(self) -> None:
         self._open.set()
         self._open_here.set()
 
     def wait(self) -> None:
+        self.has_begun = True
         self._open.wait()
 
     async def forever(self) -> None:
+        self.has_begun = True
         await asyncio.Event().wait()
 
     async def stubborn(self) -> None:
+        self.has_begun = True
         while not self._open_here.is_set():
             try:
                 await self._open_here.wait()
@@ -208,6 +212,7 @@ async def test_one_that_does_not_return_ends_by_timeout_or_kill(
         order = await engine.add_order(workflow)
         if not timeout:
             await seen(stream, AttemptAssigned)
+            await true(lambda: gate.has_begun)  # a kill before it begins is one, and nothing is unknown
             await order.cancel(kill=True)
         assert (await seen(stream, AttemptEnded)).outcome.kind is outcome
         ended = await order.ended()
