@@ -74,6 +74,10 @@ class _Way:
     def path(self) -> tuple[str, str]:
         return self._path
 
+    def lead(self, source: str, target: str) -> None:
+        """Say between whom it leads: known for sure only when somebody has answered the door."""
+        self._path = (source, target)
+
     @property
     def length(self) -> int:
         """How many things are under way."""
@@ -415,6 +419,8 @@ class SimNetwork:
             if listener is not None:
                 self.counts["connections"] += 1
                 far.transport = listener.transport
+                there.lead(transport.node, listener.transport.node)
+                back.lead(listener.transport.node, transport.node)
                 listener.context.run(listener.serving.start, far)
                 back.post(partial(tell, None))
             elif home not in self._silent:

@@ -36,7 +36,6 @@ class Controllers:
         self.nodes: dict[str, PairNode] = {}
         self.ended: dict[str, list[BaseException]] = {name: [] for name in NAMES}
         self._incarnation = 0
-        bench.network._homes.update({name: name for name in NAMES} | {f"{name}/pair": name for name in NAMES})
 
     async def boot(self, name: str, times: Times | None = None) -> PairNode:
         other = NAMES[1 - NAMES.index(name)]

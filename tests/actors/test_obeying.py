@@ -53,7 +53,6 @@ class Bench:
 
     def __init__(self) -> None:
         self.network = SimNetwork(Random(0))
-        self.network._homes["agent"] = "agent"
         self.disk = Disk()
         self.failures: list[BaseException] = []
         self.links: list[Link] = []

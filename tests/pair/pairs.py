@@ -243,7 +243,6 @@ class Pair:
     def __init__(self, seed: int = 0, weather: Weather | None = None, **options: Any) -> None:
         """`options`: of both halves, or of one when given as `A=` or `B=`."""
         self.network = SimNetwork(Random(seed), weather or Weather())
-        self.network._homes.update({A: A, B: B})  # who dials before the other listens can be cut off too
         self.cell = Cell()
         each = {name: options.pop(name, {}) for name in (A, B)}
         self.a = Half(self, A, B, Disk(), **options, **each[A])

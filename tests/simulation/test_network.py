@@ -133,6 +133,23 @@ async def test_a_one_way_cut_holds_one_direction_only() -> None:
 
 
 @virtual
+async def test_who_dialled_before_anybody_listened_is_cut_off_too() -> None:
+    scene = Scene()
+    dialling = asyncio.ensure_future(scene.dial())
+    await pass_ms(5)
+    await scene.open()  # the knock is under way
+    connection, _ = await dialling
+    scene.network.cut("a", "b")
+    await connection.send([b"held"])
+    await pass_ms(60_000)
+    assert scene.far[0].frames == []
+    scene.network.heal()
+    await pass_ms(100)
+    assert scene.far[0].frames == [b"held"]
+    await scene.close()
+
+
+@virtual
 async def test_connecting_over_a_cut_gives_up_and_may_still_arrive_later() -> None:
     scene = await Scene().open()
     scene.network.cut("a", "b")
