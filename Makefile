@@ -53,7 +53,7 @@ sim: ready-dev ## simulated clusters under faults (SEED=17 replays one, SEEDS=50
 	$(if $(SEED),UNDERSTUDY_SEED=$(SEED)) $(if $(SEEDS),UNDERSTUDY_SEEDS=$(SEEDS)) \
 	  $(pytest) $(if $(SEED),-s -k test_one_seed,$(parallel)) tests/sim $(ARGS)
 
-prove: ready-dev ## search every world of the failover rules, then without each rule (hours; BOUNDS=quick: a minute)
+prove: ready-dev ## search every world of the failover rules, then without each rule (long; BOUNDS=quick: minutes)
 	$(python) -m tests.prove --bounds $(BOUNDS) $(ARGS)
 	$(python) -m tests.prove --planted
 

@@ -230,7 +230,7 @@ def _row(value: Ownership) -> tuple[str, int, str, str, int, bytes]:
 
 def _value(row: tuple[object, ...], path: str) -> Ownership:
     try:
-        value = msgspec.convert((*row[:3], _decode_members(row[3]), row[4]), Ownership)  # type: ignore[arg-type]
+        value = msgspec.convert((*row[:3], _decode_members(str(row[3])), row[4]), Ownership)
     except (DecodeError, TypeError) as error:
         raise StoreFault(_damaged(path, f"the row of {row[0]!r} is no value: {error}")) from None
     if digest(encode(value)) != row[5]:

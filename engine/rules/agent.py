@@ -37,8 +37,8 @@ UnknownWorkflowHere = problem(
 )
 StaleEpoch = problem(
     "StaleEpoch",
-    "Epoch {epoch} is over: a controller of epoch {known} was obeyed here. If that one is gone for good, its register"
-    " must be seeded above {known}.",
+    "Epoch {epoch} is over: a controller of epoch {known} was obeyed here. Give this controller the journal of that"
+    " one; or, of a pair, seed its register above {known}.",
 )
 NotHeld = problem("NotHeld", "Order {order} is not held for attempt {attempt}; look at it again before you release it.")
 

@@ -98,8 +98,10 @@ class PairBook:
                 return
             self.acknowledged.append(content(record))
         value = self._value()
-        for member in () if value is None else value.insync:
-            self._must_hold(member.node, first, upto, f"in sync in epoch {value.epoch}", member.store)  # type: ignore[union-attr]
+        if value is None:
+            return
+        for member in value.insync:
+            self._must_hold(member.node, first, upto, f"in sync in epoch {value.epoch}", member.store)
 
     def shows_records(self, node: str, records: Sequence[Record]) -> None:
         """S3: a node shows these very records to whoever reads its feed."""

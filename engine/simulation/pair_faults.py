@@ -1,6 +1,7 @@
 """Faults of a pair: what happens to two controllers, between them, and between them and their register. Floor 10."""
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any, Protocol
 
@@ -110,7 +111,7 @@ def _cut_agents(storm: Storm, pair: SimPair) -> bool:
     others = [one for one in (*storm.cluster.agents, "client") if storm.random.random() < 0.8]
     network.partition([name], others)
     for other in others:
-        storm.later(span_ms, lambda other=other: network.heal_between(name, other))  # type: ignore[misc]
+        storm.later(span_ms, partial(network.heal_between, name, other))
     return storm.note(f"cut between {name} and {' '.join(others)} for {span_ms:.0f} ms")
 
 

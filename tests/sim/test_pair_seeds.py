@@ -5,15 +5,13 @@
 Tests: engine/simulation/pair_faults.py
 """
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from engine.simulation.coverage import PAIR_CATALOGUE, Coverage
+from engine.simulation.coverage import PAIR_CATALOGUE
+from tests.sim.batches import ONE, assert_same_trace, replay, run_batch, several, shared_folder, single
 from tests.sim.pair_mutants import PAIR_MUTANTS, PLANS, run_pair_mutant_seed
 from tests.sim.pair_runs import PAIR_DRAWN
 from tests.sim.runs import Report, run_seed
@@ -23,62 +21,33 @@ pytestmark = [pytest.mark.timeout(1_800), pytest.mark.slow]
 SEEDS = int(os.environ.get("UNDERSTUDY_SEEDS") or 60)
 BATCHES = 6
 MUTANT_SEEDS_MAX = 30
-ONE = os.environ.get("UNDERSTUDY_SEED")
-SHOWN_MAX = 20  # breaches of one seed in a failure's text
 DIGEST = "from tests.sim.pair_runs import *; from tests.sim.runs import *; print(run_seed({seed}, PAIR_DRAWN).digest)"
 
-several = pytest.mark.skipif(ONE is not None, reason="one seed was named")
 
-
-def complaint(report: Report) -> str:
-    shown = "\n".join(report.breaches[:SHOWN_MAX])
-    return f"seed {report.seed} of a pair (replay it: make sim SEED={report.seed})\n{shown}"
+def run_pair_seed(seed: int) -> Report:
+    return run_seed(seed, PAIR_DRAWN)
 
 
 @pytest.fixture
 def accounts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all batches of one session share, whichever process runs them."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pair-accounts"
-    folder.mkdir(exist_ok=True)
-    return folder
+    return shared_folder(tmp_path_factory, "pair-accounts")
 
 
-@pytest.mark.skipif(ONE is None, reason="no seed was named")
+@single
 def test_one_seed_of_a_pair() -> None:
-    report = run_seed(int(ONE or 0), PAIR_DRAWN, with_timeline=True)
-    sys.stdout.write("\n".join(["", *report.timeline, ""]))
-    assert not report.breaches, complaint(report)
+    replay(run_seed(int(ONE or 0), PAIR_DRAWN, with_timeline=True))
 
 
 @several
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_every_seed_of_a_pair_keeps_its_accounts_and_all_together_meet_everything(batch: int, accounts: Path) -> None:
-    coverage = Coverage()
-    for seed in range(batch, SEEDS, BATCHES):
-        report = run_seed(seed, PAIR_DRAWN)
-        assert not report.breaches, complaint(report)
-        coverage.add(report.met)
-    (accounts / f"{batch}.json").write_text(json.dumps([coverage.runs, coverage.counts]))
-    written = sorted(accounts.glob("*.json"))
-    if len(written) == BATCHES:  # this one was the last
-        together = Coverage()
-        for path in written:
-            together.merge(*json.loads(path.read_text()))
-        assert together.runs == SEEDS
-        assert together.missing(PAIR_CATALOGUE) == []
+    run_batch(run_pair_seed, accounts, batch, seeds=SEEDS, batches=BATCHES, catalogue=PAIR_CATALOGUE)
 
 
 @several
 @pytest.mark.parametrize("seed", [2, 9])
 def test_a_seed_of_a_pair_gives_the_same_trace_again_and_under_another_hash_seed(seed: int) -> None:
-    digests = {run_seed(seed, PAIR_DRAWN).digest, run_seed(seed, PAIR_DRAWN).digest}
-    for hash_seed in ("1", "4711"):
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        argv = [sys.executable, "-c", DIGEST.format(seed=seed)]
-        ended = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True, timeout=300)
-        digests.add(ended.stdout.strip())
-    assert len(digests) == 1, f"seed {seed} gives {len(digests)} traces"
+    assert_same_trace(run_pair_seed, DIGEST, seed)
 
 
 @several
