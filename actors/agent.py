@@ -40,7 +40,8 @@ class Agent:
     ) -> None:
         self.world = world
         self.machine = machine
-        self.identity = Identity(cluster, self.role, world.node, world.incarnation)
+        # The two nodes of a director pair speak for one agent, so its name is that of both.
+        self.identity = Identity(cluster, self.role, machine.agent, world.incarnation)
         self.loop: NodeLoop[AgentState]
         self.feed: Feed
         self._on_closed = on_closed
@@ -52,8 +53,10 @@ class Agent:
         self._controller_has = 0
         self._epoch_heard = 0  # the highest of a controller that was let in; it may not be decided yet
 
-    async def recover(self, store: Store, feed: Feed, replication: Replication) -> NodeLoop[AgentState]:
-        """Recover the state; raises StoreFault."""
+    async def recover(
+        self, store: Store, feed: Feed, replication: Replication, epoch: int | None = None
+    ) -> NodeLoop[AgentState]:
+        """Recover the state; raises StoreFault. `epoch`: the one that begins, None: the next."""
         self.feed = feed
         self.loop = await open_node(
             machine=self.machine,
@@ -63,6 +66,7 @@ class Agent:
             world=self.world,
             perform=self._perform,
             on_closed=self._on_closed,
+            epoch=epoch,
         )
         self._recovered = True
         return self.loop

@@ -50,8 +50,8 @@ class NotAdopted(Exception):
 class AgentLink:
     """The link to one agent, with the workflows it was sent in the present session."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, urls: tuple[str, ...]) -> None:
+        self.urls = urls
         self.link: Link | None = None
         self.sent: dict[WorkflowId, None] = {}
 
@@ -220,23 +220,23 @@ class Controller:
 
         return on_reply
 
-    def _relink(self, peers: Mapping[str, str]) -> None:
-        wanted = {AgentId(agent): url for agent, url in peers.items()}
-        for agent in [one for one, entry in self.agents.items() if wanted.get(one) != entry.url]:
+    def _relink(self, peers: Mapping[str, tuple[str, ...]]) -> None:
+        wanted = {AgentId(agent): urls for agent, urls in peers.items()}
+        for agent in [one for one, entry in self.agents.items() if wanted.get(one) != entry.urls]:
             link = self.agents.pop(agent).link
             if link is not None:
                 self._retired.append(link)
                 self.loop.spawn(self._retire(link), f"close link to {agent}")
-        for agent, url in wanted.items():
+        for agent, urls in wanted.items():
             if agent not in self.agents:
-                self._open_link(agent, url)
+                self._open_link(agent, urls)
 
     async def _retire(self, link: Link) -> None:
         await link.close()
         self._retired.remove(link)
 
-    def _open_link(self, agent: AgentId, url: str) -> None:
-        entry = self.agents[agent] = AgentLink(url)
+    def _open_link(self, agent: AgentId, urls: tuple[str, ...]) -> None:
+        entry = self.agents[agent] = AgentLink(urls)
         stream = f"agent {agent}"
 
         def cursor() -> Cursor:
@@ -266,7 +266,7 @@ class Controller:
 
         link = entry.link = Link(
             self.world,
-            (url,),
+            urls,
             self.identity,
             peer_role="agent",
             peer_node=agent,

@@ -45,8 +45,8 @@ class Director:
         self.world = world
         self.machine = machine
         self.loop = loop
-        self.identity = Identity(cluster, self.role, world.node, world.incarnation)
-        self.links: dict[SubagentId, tuple[str, Link]] = {}
+        self.identity = Identity(cluster, self.role, world.node, world.incarnation, pair=machine.agent)
+        self.links: dict[SubagentId, tuple[tuple[str, ...], Link]] = {}
         self._retired: list[Link] = []
         self._encode = machine.language.encode
 
@@ -65,14 +65,14 @@ class Director:
 
     def relink(self, effect: LinksChanged) -> None:
         """Open links to new subagents, close those to removed ones."""
-        for subagent in [one for one, (url, _) in self.links.items() if effect.peers.get(one) != url]:
+        for subagent in [one for one, (urls, _) in self.links.items() if effect.peers.get(one) != urls]:
             _, link = self.links.pop(subagent)
             self._retired.append(link)
             self.loop.spawn(self._retire(link), f"close link to {subagent}")
             self._post(Work(SubagentDown(subagent, "its address changed")))
-        for name, url in effect.peers.items():
+        for name, urls in effect.peers.items():
             if name not in self.links:
-                self._open_link(SubagentId(name), url)
+                self._open_link(SubagentId(name), urls)
 
     async def close(self) -> None:
         """Close all links; safe to call twice."""
@@ -83,7 +83,7 @@ class Director:
         await link.close()
         self._retired.remove(link)
 
-    def _open_link(self, subagent: SubagentId, url: str) -> None:
+    def _open_link(self, subagent: SubagentId, urls: tuple[str, ...]) -> None:
         def on_records(records: list[WireRecord]) -> None:
             last = Cursor(records[-1].index, records[-1].epoch)
             reports = tuple(report for record in records for report in _decode_reports(record.events))
@@ -106,7 +106,7 @@ class Director:
 
         link = Link(
             self.world,
-            (url,),
+            urls,
             self.identity,
             peer_role="subagent",
             peer_node=subagent,
@@ -117,7 +117,7 @@ class Director:
             on_lost=on_lost,
             on_refused=lambda refused: log.warning("subagent refused", subagent=subagent, problem=refused.sentence),
         )
-        self.links[subagent] = (url, link)
+        self.links[subagent] = (urls, link)
         link.start()
 
     def _acknowledge(self, link: Link, cursor: Cursor, answer: Any) -> None:

@@ -24,6 +24,7 @@ from engine.pair.node import PairNode, PairPlace
 from engine.pair.replica import Replica
 from engine.ports import Store, World
 from engine.rules.agent import AgentMachine
+from engine.rules.agent_state import AgentState
 from engine.rules.controller import ControllerMachine
 from engine.rules.controller_state import ControllerState
 from engine.runtime.alone import Alone
@@ -40,6 +41,11 @@ class AgentNode:
     def __init__(self, agent: Agent, director: Director) -> None:
         self.agent = agent
         self.director = director
+
+    @property
+    def loop(self) -> NodeLoop[AgentState]:
+        """The loop that both share."""
+        return self.agent.loop
 
     async def close(self, reason: str = "it was closed") -> None:
         """End both; safe to call twice."""

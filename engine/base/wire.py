@@ -22,12 +22,16 @@ Batch = Annotated[tuple[Item, ...], msgspec.Meta(max_length=MESSAGE_ITEMS_MAX)]
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who a node is to others: the cluster, its role and name there, and which incarnation of it speaks."""
+    """Who a node is to others: the cluster, its role and name there, and which incarnation of it speaks.
+
+    `pair`: the name of what acts here, where that is not the node's own: of two directors it is their agent's.
+    """
 
     cluster: str
     role: str
     node: str
     incarnation: int = 0
+    pair: str = ""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -45,6 +49,7 @@ class Hello(Message, frozen=True):
     feature: int
     cursor: Cursor | None
     epoch: int = 0  # of the dialling side's ownership; the listening side obeys none below the highest it has seen
+    pair: str = ""  # within which the epoch counts, "": within the role
 
 
 class Welcome(Message, frozen=True):

@@ -32,9 +32,9 @@ class TellSubagent(Effect, frozen=True):
 
 
 class LinksChanged(Effect, frozen=True):
-    """These are all peers now, with their urls; open and close links accordingly."""
+    """These are all peers now, each with its urls (of a pair both); open and close links accordingly."""
 
-    peers: dict[str, str]
+    peers: dict[str, tuple[str, ...]]
 
 
 AnyEffect = WakeAt | TellAgent | TellSubagent | LinksChanged

@@ -11,11 +11,20 @@ class Item(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class AgentItem(Item, frozen=True):
-    """An agent and where it listens. `parallel_max` bounds its running attempts over all subagents."""
+    """An agent and where it listens. `parallel_max` bounds its running attempts over all subagents.
+
+    `standby_url`: where the other node of its director pair listens once it acts; None: it is no pair.
+    """
 
     id: AgentId
     url: str
     parallel_max: int = 10_000
+    standby_url: str | None = None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where one of its nodes may be found."""
+        return (self.url,) if self.standby_url is None else (self.url, self.standby_url)
 
 
 class SubagentItem(Item, frozen=True):

@@ -30,13 +30,22 @@ class PairPlace:
     """Where a node of a pair stands: its peer, both addresses, its register, its times."""
 
     def __init__(
-        self, *, peer: str, own_url: str, peer_url: str, register: Register, times: Times | None = None
+        self,
+        *,
+        peer: str,
+        own_url: str,
+        peer_url: str,
+        register: Register,
+        times: Times | None = None,
+        pair: str = "",
     ) -> None:
+        """`pair`: under which name the register knows the pair; "": under that of the cluster."""
         self.peer = peer
         self.own_url = own_url
         self.peer_url = peer_url
         self.register = register
         self.times = times or Times()
+        self.pair = pair
 
 
 class UnsafeTimes(Exception):
@@ -89,7 +98,7 @@ class PairNode:
             )
         self._store = store
         who = Setting(
-            identity.cluster,
+            place.pair or identity.cluster,
             world.node,
             place.peer,
             await store_id(store, world.new_id),

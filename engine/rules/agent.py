@@ -287,7 +287,7 @@ def heads_of_lines(state: AgentState, event: OrderEvent) -> list[OrderId]:
 
 def links_of(state: AgentState) -> LinksChanged:
     """Return the effect that tells which subagents there are."""
-    return LinksChanged({one.item.id: one.item.url for one in state.subagents.values()})
+    return LinksChanged({one.item.id: (one.item.url,) for one in state.subagents.values()})
 
 
 def key_of(order: Order) -> str:

@@ -207,7 +207,7 @@ class ControllerMachine(NodeMachine[ControllerState]):
 
 def links_of(state: ControllerState) -> LinksChanged:
     """Return the effect that tells which agents there are."""
-    return LinksChanged({entry.item.id: entry.item.url for entry in state.agents.values()})
+    return LinksChanged({entry.item.id: entry.item.urls for entry in state.agents.values()})
 
 
 def _answered(state: ControllerState, event: events.OrderMarked) -> None:

@@ -21,7 +21,7 @@ FOR_A_PERSON = (
 def hello_of(identity: Identity, session: str, cursor: Cursor | None, epoch: int) -> Hello:
     """Return the message that opens a session."""
     who = (identity.cluster, identity.role, identity.node, identity.incarnation)
-    return Hello(*who, session, FEATURE_LEVEL, cursor, epoch)
+    return Hello(*who, session, FEATURE_LEVEL, cursor, epoch, identity.pair)
 
 
 def welcome_fault(welcome: Welcome, url: str, expected: tuple[str, str, str], cursor: Cursor | None) -> Problem | None:

@@ -31,9 +31,9 @@ from engine.base.wire import (
 
 # The bytes on the wire, as another implementation of MessagePack reads them: they must not change by accident.
 GOLDEN: list[tuple[AnyMessage, list[object]]] = [
-    (Hello("c", "agent", "a", 3, "s", 1, START), ["Hello", "c", "agent", "a", 3, "s", 1, [0, 0], 0]),
+    (Hello("c", "agent", "a", 3, "s", 1, START), ["Hello", "c", "agent", "a", 3, "s", 1, [0, 0], 0, ""]),
     (Post(Raw(b"\x05")), ["Post", 5]),
-    (Hello("c", "controller", "x", 0, "s", 1, None, 7), ["Hello", "c", "controller", "x", 0, "s", 1, None, 7]),
+    (Hello("c", "controller", "x", 0, "s", 1, None, 7), ["Hello", "c", "controller", "x", 0, "s", 1, None, 7, ""]),
     (Welcome("c", "agent", "a", 3, "s", 1, Cursor(9, 2)), ["Welcome", "c", "agent", "a", 3, "s", 1, [9, 2]]),
     (Goodbye(Problem("Code", "Sentence.", {"x": 1})), ["Goodbye", ["Problem", "Code", "Sentence.", {"x": 1}]]),
     (Commands(5, (Raw(b"\x91\x01"), Raw(b"\xc0"))), ["Commands", 5, [[1], None]]),

@@ -132,7 +132,7 @@ def test_outcomes_are_told_in_words_and_bounded() -> None:
 
 def test_effects_and_records_are_values() -> None:
     assert WakeAt(OrderId("o"), 5) == WakeAt(OrderId("o"), 5)
-    assert LinksChanged({"a": "memory://a"}).peers == {"a": "memory://a"}
+    assert LinksChanged({"a": ("memory://a",)}).peers == {"a": ("memory://a",)}
     assert Entry(1, 1, b"") == Entry(1, 1, b"", b"")
     assert Record(1, 1, b"", b"", b"h").hash == b"h"
     assert ProcessSpec("k", ("true",), {}, "f").kill_delay_ms == 5_000

@@ -22,8 +22,13 @@ def test_a_hello_says_who_which_session_from_where_and_in_which_epoch() -> None:
     )
 
 
+def test_a_hello_says_of_which_pair_its_sender_is_one() -> None:
+    who = Identity("c", "director", "one", 4, pair="both")
+    assert decode_message(encode_message(hello_of(who, "s", None, 7))).pair == "both"
+
+
 def test_the_hello_of_an_older_node_has_epoch_nothing() -> None:
-    *fields, _ = msgspec.msgpack.decode(encode_message(hello_of(ME, "s", None, 7)))
+    *fields, _, _ = msgspec.msgpack.decode(encode_message(hello_of(ME, "s", None, 7)))
     older = decode_message(msgspec.msgpack.encode(fields))
     assert older == hello_of(ME, "s", None, 0)
 
