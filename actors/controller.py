@@ -11,6 +11,7 @@ from typing import Any
 from engine.base.codec import encode
 from engine.base.ids import START, AgentId, Cursor
 from engine.base.problem import EngineClosed, Problem, problem
+from engine.base.register import AnyRegisterQuery, OwnershipNow, RegisterCounts, RegisterQuery, RegisterStatus
 from engine.base.wire import Hello, Identity, Raw, WireRecord
 from engine.journal.feed import Diverged, Feed, TooOld
 from engine.model.command import AttachOrder, AttachWorkflow, ToAgent
@@ -21,6 +22,7 @@ from engine.model.workflow import WorkflowId
 from engine.ports import Replication, Store, World
 from engine.rules.controller import AgentDown, AgentRefused, AgentReported, AgentUp, ControllerMachine
 from engine.rules.controller_state import ControllerState
+from engine.rules.register import PAIR_ROLE, RegisterAsked, owner_of
 from engine.runtime.line import BODY_BYTES_MAX
 from engine.runtime.link import Link, LinkState
 from engine.runtime.mailbox import MailboxFull, Work
@@ -29,7 +31,11 @@ from engine.runtime.reception import Reception, Respond
 from engine.runtime.session import Session
 from engine.runtime.turn import TooLarge
 
-NotAClient = problem("NotAClient", "Node {node} of role {role} is no client; a controller is dialled by clients.")
+NotAClient = problem(
+    "NotAClient",
+    "Node {node} of role {role} is no client; a controller is dialled by clients, and by directors of pairs.",
+)
+RegisterOnly = problem("RegisterOnly", "Director {node} may ask this controller who owns its pair, and nothing else.")
 CommandUnreadable = problem("CommandUnreadable", "The command can not be read: {fault}.")
 AnswerTooLarge = problem(
     "AnswerTooLarge", "The answer takes {size_bytes} bytes; {size_bytes_max} is the most that a message holds."
@@ -75,7 +81,7 @@ class Controller:
         self._retired: list[Link] = []
         self._recovered = False
         self._encode = machine.language.encode
-        self._decode_query = machine.language.decoder(AnyQuery).decode
+        self._decode_query = machine.language.decoder(AnyQuery | AnyRegisterQuery).decode
         self.reception = Reception(
             world,
             self.identity,
@@ -122,6 +128,9 @@ class Controller:
     # --- clients ------------------------------------------------------------------------------------------------------
 
     def _deliver(self, session: Session, _number: int, raw: Raw, reply: Respond) -> None:
+        if session.role == PAIR_ROLE:
+            reply(encode(RegisterOnly(node=session.node)))
+            return
         try:
             command = self.machine.language.decode_command(raw)
         except UNREADABLE as error:
@@ -144,6 +153,13 @@ class Controller:
             answer(self._encode(CommandUnreadable(fault=str(error))))
             return
 
+        if isinstance(query, RegisterQuery):
+            self._ask_register(session, query, answer)
+            return
+        if session.role == PAIR_ROLE:
+            answer(self._encode(RegisterOnly(node=session.node)))
+            return
+
         def read(_state: ControllerState, now_ms: int) -> bytes:
             return self._page(self.loop.turns.query(query, now_ms))
 
@@ -155,6 +171,27 @@ class Controller:
             self.loop.post(Work(read=read, done=done, session=session))
         except MailboxFull:
             answer(self._encode(Overloaded(length=len(self.loop.mailbox))))
+
+    def _ask_register(self, session: Session, query: Any, answer: Respond) -> None:
+        """Change the register as asked, and answer with what it holds once everybody has that (ports.Register)."""
+
+        def asked(outcome: Any) -> None:
+            if isinstance(outcome, Problem):
+                answer(encode(outcome))
+            elif not isinstance(outcome, EngineClosed) and self.loop.closed_reason is None:
+                read = lambda state, _: encode(OwnershipNow(owner_of(state, query)))
+                self.loop.post(Work(read=read, done=answered), urgent=True)
+
+        def answered(body: Any) -> None:
+            if not isinstance(body, EngineClosed):
+                answer(body)
+
+        if isinstance(query, RegisterStatus):
+            peers = tuple(f"{one.role}/{one.node}" for one in self.reception.sessions())
+            answer(encode(RegisterCounts(self.world.node, self.reception.statistics(), peers)))
+        elif self.loop.closed_reason is None:
+            # Urgent: a takeover must not wait behind a crowd of orders.
+            self.loop.post(Work(RegisterAsked(query, session.role, session.node), done=asked), urgent=True)
 
     def _page(self, page: Any) -> bytes:
         """Encode an answer: a page of orders is cut where it gets long, what fits into no message is refused."""
@@ -318,7 +355,7 @@ class _LateFeed:
 
 
 def _admit(hello: Hello) -> Problem | None:
-    return None if hello.role == "client" else NotAClient(node=hello.node, role=hello.role)
+    return None if hello.role in ("client", PAIR_ROLE) else NotAClient(node=hello.node, role=hello.role)
 
 
 def _ignore(_epoch: int) -> None:

@@ -214,9 +214,11 @@ async def boot_witness(
     return witness
 
 
-def dial_register(world: World, role: str, urls: Sequence[str], cluster: str, on_failure: OnClosed) -> LinkRegister:
-    """Return the register that a witness keeps, dialled by a node of a pair; the caller closes it."""
+def dial_register(
+    world: World, role: str, urls: Sequence[str], cluster: str, on_failure: OnClosed, keeper: str = Witness.role
+) -> LinkRegister:
+    """Return the register that a witness keeps (or the controllers, for directors), dialled; the caller closes it."""
     identity = Identity(cluster, role, world.node, world.incarnation)
-    register = LinkRegister(world, urls, identity, on_failure=on_failure)
+    register = LinkRegister(world, urls, identity, on_failure=on_failure, peer_role=keeper)
     register.start()
     return register

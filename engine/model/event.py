@@ -13,6 +13,7 @@ import msgspec
 
 from engine.base.codec import Value
 from engine.base.ids import AgentId, OrderId, SubagentId
+from engine.base.pair import Ownership
 from engine.base.problem import Problem
 from engine.model.command import OrderCommand
 from engine.model.item import AnyItem
@@ -94,6 +95,14 @@ class ControllerObeyed(Event, frozen=True):
     at_ms: int
     controller: str
     epoch: int
+
+
+class OwnershipChanged(Event, frozen=True):
+    """The controller is the register of a director pair: who owns it now; `seeded` by a person, who vouches for it."""
+
+    at_ms: int
+    ownership: Ownership
+    seeded: bool = False
 
 
 class SubagentCoupled(Event, frozen=True):
@@ -323,6 +332,7 @@ AnyEvent = (
     | AgentCoupled
     | AgentLost
     | ControllerObeyed
+    | OwnershipChanged
     | SubagentCoupled
     | SubagentLost
     | OrderAdded

@@ -33,6 +33,7 @@ from engine.rules.controller_state import (
 from engine.rules.node_machine import NodeMachine, apply_shared, touched_orders, unsettled_orders, wake_effects
 from engine.rules.operator_command import OperatorCommand
 from engine.rules.order import apply_order_event, drop
+from engine.rules.register import RegisterAsked, decide_register
 
 HOUSEKEEPING = ""  # the key under which the controller tidies up after itself
 DELETE_AT_ONCE = 1_000
@@ -96,6 +97,8 @@ class ControllerMachine(NodeMachine[ControllerState]):
             return [events.AgentLost(now_ms, command.agent, command.reason)] if coupled else []
         if isinstance(command, AgentRefused):
             return self._refused(state, command, now_ms)
+        if isinstance(command, RegisterAsked):
+            return decide_register(state, command, now_ms)
         raise AssertionError(f"the controller has no rule for {type(command).__name__}")
 
     def advance(self, state: ControllerState, key: str, now_ms: int) -> list[Event]:
@@ -273,6 +276,12 @@ def _agent_lost(state: ControllerState, event: events.AgentLost) -> None:
     state.agents[event.agent].is_coupled = False
 
 
+def _ownership_changed(state: ControllerState, event: events.OwnershipChanged) -> None:
+    state.ownerships[event.ownership.cluster] = event.ownership
+    if event.seeded:
+        state.unconfirmed.pop(event.ownership.cluster, None)
+
+
 def _deleted(state: ControllerState, event: events.OrdersDeleted) -> None:
     for order_id in event.orders:
         drop(state, order_id)
@@ -285,6 +294,7 @@ _APPLY: dict[type[Event], Any] = {
     events.AgentCoupled: _agent_coupled,
     events.AgentLost: _agent_lost,
     events.OrdersDeleted: _deleted,
+    events.OwnershipChanged: _ownership_changed,
 }
 
 _CONFIRMING = frozenset(

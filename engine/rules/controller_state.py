@@ -3,6 +3,7 @@
 import msgspec
 
 from engine.base.ids import AgentId, BundleId, OrderId, SubagentId
+from engine.base.pair import Ownership
 from engine.model.command import OrderCommand, ReleaseHeld
 from engine.model.item import AgentItem, AnyItem, BundleItem, SubagentItem
 from engine.model.order import TERMINAL, Attachment, Order, OrderState
@@ -31,6 +32,8 @@ class ControllerSnapshot(msgspec.Struct, array_like=True):
     bundles: list[BundleItem]
     newest: dict[str, WorkflowId]
     terminated: list[OrderId]
+    ownerships: list[Ownership] = []
+    unconfirmed: list[str] = []
 
 
 class ControllerState(NodeState):
@@ -43,6 +46,8 @@ class ControllerState(NodeState):
         self.bundles: dict[BundleId, BundleItem] = {}
         self.newest: dict[str, WorkflowId] = {}  # workflow name → version deployed last
         self.terminated: dict[OrderId, None] = {}  # root orders, in the order of their end
+        self.ownerships: dict[str, Ownership] = {}  # director pair → who owns it: this controller is its register
+        self.unconfirmed: dict[str, None] = {}  # pairs whose last owner a forced controller may not know
         self.by_agent: dict[AgentId, dict[OrderId, None]] = {}  # derived: attaching or attached
 
     def knows_agent(self, agent: AgentId) -> bool:
@@ -106,6 +111,8 @@ class ControllerState(NodeState):
             bundles=list(self.bundles.values()),
             newest=self.newest,
             terminated=list(self.terminated),
+            ownerships=list(self.ownerships.values()),
+            unconfirmed=list(self.unconfirmed),
         )
 
 
@@ -122,5 +129,7 @@ def controller_state_of(snapshot: ControllerSnapshot) -> ControllerState:
     state.subagents = {one.id: one for one in snapshot.subagents}
     state.bundles = {one.id: one for one in snapshot.bundles}
     state.terminated = dict.fromkeys(snapshot.terminated)
+    state.ownerships = {one.cluster: one for one in snapshot.ownerships}
+    state.unconfirmed = dict.fromkeys(snapshot.unconfirmed)
     state.restore(snapshot.orders, snapshot.workflows)
     return state

@@ -469,6 +469,12 @@ class SimCluster(People):
         if node.process is not None:
             self.loop.drift(node.process.lane, ppm)
 
+    def world_of_stranger(self, name: str) -> SimWorld:
+        """Return a world on a machine of its own, for somebody who is no node: an operator's program, a test."""
+        node = SimNode(name, CLIENT, self._machine(name), SimDisk(Random(f"{self.seed}/disk/{name}")))
+        self._begin_process(node)
+        return self._world(node)
+
     # --- the client ---------------------------------------------------------------------------------------------------
 
     async def in_client(self, work: Coroutine[Any, Any, Result]) -> Result:

@@ -1,7 +1,8 @@
 """The registers under test, each behind a site with many askers, on the loop that it needs.
 
 * `sqlite`: the file itself, real threads. `witness`: over memory. `lossy`: a witness over connections that break, and
-  that is booted again and again. `simulated`: sound. `flaky`: loses and delays, is down, is cut off.
+  that is booted again and again. `simulated`: sound. `flaky`: loses and delays, is down, is cut off. `controller`: the
+  journal of one. `controllers`: that of two, who are crashed in turn.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from random import Random
 from typing import Any, cast
 
 from actors.witness import Witness
+from engine.base.ids import AgentId
 from engine.base.pair import Member, Ownership
 from engine.base.problem import Refused
 from engine.base.tasks import TaskScope
@@ -20,15 +22,20 @@ from engine.boot import boot_witness, dial_register
 from engine.client.register import LinkRegister
 from engine.journal.register import open_sqlite_register
 from engine.journal.sqlite_thread import inline_place
+from engine.model.item import AgentItem
 from engine.ports import Register, RegisterUnreachable, Transport
 from engine.ports import World as FullWorld
+from engine.simulation.cluster import CLUSTER as SIM_CLUSTER
+from engine.simulation.cluster import SimCluster
+from engine.simulation.loop import VirtualLoop
 from engine.simulation.loop import run as run_virtually
 from engine.simulation.network import Weather
 from engine.simulation.register import FLAKY, SimRegister
 from tests.runtime.linked import CLUSTER, Wires, World, pass_ms
 
-RELIABLE = ("sqlite", "witness", "simulated")
-FAULTY = ("lossy", "flaky")
+RELIABLE = ("sqlite", "witness", "simulated", "controller")
+FAULTY = ("lossy", "flaky", "controllers")
+PAIRS = ("pair", "other", "east", "west")  # all that the tests ask for
 BAD_WEATHER = Weather(latency_ms_max=20.0, tail_rate=0.05, tail_ms_max=3_000.0, reset_rate=0.02)
 TROUBLES = 6
 
@@ -166,12 +173,86 @@ async def _flaky(folder: Path, seed: int) -> AsyncIterator[Site]:
         assert failures == []
 
 
+class ControllerSite:
+    """A simulated controller, or two, that are the register of as many agents' directors."""
+
+    def __init__(self, seed: int, controllers: int) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        self.cluster = SimCluster(loop, seed, agents={}, controllers=controllers)
+        self.failures: list[BaseException] = []
+        self.links: dict[str, LinkRegister] = {}
+
+    async def boot(self) -> None:
+        await self.cluster.start()
+        for pair in PAIRS:
+            await self.cluster.change_item(AgentItem(AgentId(pair), f"sim://{pair}"))
+
+    def at(self, asker: str) -> LinkRegister:
+        if asker not in self.links:
+            world = self.cluster.world_of_stranger(asker)
+            urls = [self.cluster.nodes[one].url for one in self.cluster.controllers]
+            context = self.cluster.loop.context_of(world.lane)
+            self.links[asker] = context.run(
+                dial_register, world, "client", urls, SIM_CLUSTER, self.failures.append, "controller"
+            )
+        return self.links[asker]
+
+    async def close(self) -> None:
+        for link in self.links.values():
+            await link.close()
+        await self.cluster.close()
+        self.cluster.raise_breaches()
+        assert self.failures == []
+
+
+@asynccontextmanager
+async def _controller(folder: Path, seed: int) -> AsyncIterator[Site]:
+    place = ControllerSite(seed, 1)
+    await place.boot()
+    try:
+        yield Site(place.at, place.at("operator").seed)
+    finally:
+        await place.close()
+
+
+@asynccontextmanager
+async def _controllers(folder: Path, seed: int) -> AsyncIterator[Site]:
+    place = ControllerSite(seed, 2)
+    draw = Random(f"troubles {seed}")
+    await place.boot()
+    assert place.cluster.pair is not None
+    await place.cluster.until(place.cluster.pair.has_two_copies, "there are two copies")
+
+    async def trouble() -> None:
+        cluster = place.cluster
+        assert cluster.pair is not None
+        for _ in range(TROUBLES):
+            await cluster.until(cluster.pair.has_two_copies, "there are two copies")
+            await pass_ms(draw.uniform(5, 40))
+            name = draw.choice(cluster.controllers) if cluster.acting is None else cluster.acting.name
+            cluster.crash(name, notice=draw.random() < 0.5)
+            await pass_ms(draw.uniform(1_000, 9_000))
+            cluster.boot(name)
+
+    scope = TaskScope("trouble", place.failures.append)
+    troubling = scope.start(trouble(), "trouble")
+    try:
+        yield Site(place.at, place.at("operator").seed)
+        await troubling
+    finally:
+        await scope.close()
+        await place.close()
+
+
 SITES: dict[str, Callable[[Path, int], AbstractAsyncContextManager[Site]]] = {
     "sqlite": _sqlite,
     "witness": _witness,
     "lossy": _lossy,
     "simulated": _simulated,
     "flaky": _flaky,
+    "controller": _controller,
+    "controllers": _controllers,
 }
 
 
