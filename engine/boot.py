@@ -27,6 +27,7 @@ from engine.rules.agent import AgentMachine
 from engine.rules.agent_state import AgentState
 from engine.rules.controller import ControllerMachine
 from engine.rules.controller_state import ControllerState
+from engine.rules.pair.times import Times
 from engine.runtime.alone import Alone
 from engine.runtime.keeper import SNAPSHOT_EVERY_RECORDS, Keeper
 from engine.runtime.node_loop import NodeLoop
@@ -66,11 +67,12 @@ def keep(
     loop: NodeLoop[Any],
     holds: Callable[[], Sequence[Hold]],
     every_records: int,
+    name: str = "",
 ) -> None:
-    """Let a node's journal be kept: snapshots and trimming, beside its loop."""
+    """Let a node's journal be kept: snapshots and trimming, beside its loop. `name`: of a pair's agent."""
     keeper = Keeper(
         store=store,
-        maker=world.snapshot_maker(store, role),
+        maker=world.snapshot_maker(store, role, name),
         feed=feed,
         clock=world.clock,
         shown=lambda: loop.shown,
@@ -149,8 +151,8 @@ async def boot_controller_of_pair(
     return node
 
 
-def _next_epoch(controller: Controller, epoch: int) -> None:
-    controller.loop.epoch = epoch
+def _next_epoch(role: Controller | AgentNode, epoch: int) -> None:
+    role.loop.epoch = epoch
 
 
 async def boot_agent(
@@ -176,6 +178,80 @@ async def boot_agent(
         keep(world, agent.role, store, feed, loop, agent.holds, snapshot_every_records)
         undo.pop_all()
     return AgentNode(agent, director)
+
+
+class DirectorPairNode(PairNode):
+    """One of two directors; its register is a link to the controllers, which ends with it."""
+
+    register: LinkRegister
+
+    def fail(self, error: BaseException) -> None:
+        """End this node because a part of it failed."""
+        self._ended(error)
+
+    async def close(self, reason: str = "it was closed") -> None:
+        """End everything; safe to call twice."""
+        await super().close(reason)
+        await self.register.close()
+
+
+async def boot_agent_of_pair(
+    world: World,
+    url: str,
+    cluster: str,
+    agent: AgentId,
+    on_closed: OnClosed,
+    *,
+    peer: str,
+    own_url: str,
+    peer_url: str,
+    controllers: Sequence[str],
+    times: Times | None = None,
+    language: Language | None = None,
+    snapshot_every_records: int = SNAPSHOT_EVERY_RECORDS,
+) -> PairNode:
+    """Boot one of an agent's two directors: a standby, which acts and listens at `url` once its register allows it.
+
+    `peer`: the other node; `own_url`, `peer_url`: where both speak with each other. `controllers`: the urls of the
+    controllers, whose journal is the register. Both nodes speak for one agent and know the same subagents; who takes
+    over adopts what those run. Raises StoreFault, UnsafeTimes, UnfitPlace.
+    """
+    machine = AgentMachine(language or standard_language(), agent)
+
+    async def open_role(store: Store, replica: Replica, epoch: int, on_ended: OnClosed) -> AgentNode:
+        actor = Agent(world, machine, cluster, on_ended)
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(actor.close, NOT_BOOTED)
+            feed = feed_of(store)
+            loop = await actor.recover(store, feed, replica, epoch)
+            await replica.acknowledged(store.tip.index)  # what is published below is what everybody has
+            loop.epoch = replica.me.epoch  # it may have gone on meanwhile
+            director = Director(world, machine, loop, cluster)
+            undo.push_async_callback(director.close)
+            await actor.start(url, director.tell, director.relink)
+            holds = lambda: [*actor.holds(), *replica.holds()]
+            keep(world, actor.role, store, feed, loop, holds, snapshot_every_records, agent)
+            undo.pop_all()
+        return AgentNode(actor, director)
+
+    identity = Identity(cluster, Agent.role, world.node, world.incarnation)
+
+    def failed(error: BaseException) -> None:
+        node.fail(error)
+
+    register = LinkRegister(world, controllers, identity, on_failure=failed, peer_role=Controller.role)
+    place = PairPlace(peer=peer, own_url=own_url, peer_url=peer_url, register=register, times=times, pair=agent)
+    node = DirectorPairNode(world, identity, place, open_role, _next_epoch, on_closed)
+    node.register = register
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(register.close)
+        store = await world.open_store()
+        undo.push_async_callback(store.close)
+        undo.push_async_callback(node.close, NOT_BOOTED)
+        await node.start(store)
+        register.start()
+        undo.pop_all()
+    return node
 
 
 async def boot_subagent(

@@ -349,8 +349,8 @@ class World(Protocol):
 
     def process_host(self) -> ProcessHost: ...
 
-    def snapshot_maker(self, store: Store, role: str) -> SnapshotMaker:
-        """A maker of snapshots of this node's store; the role tells which machine replays it."""
+    def snapshot_maker(self, store: Store, role: str, name: str = "") -> SnapshotMaker:
+        """A maker of snapshots of this node's store; role and name (of a pair's agent; "": the node's) tell whose."""
 
     def call(
         self,

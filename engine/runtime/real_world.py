@@ -74,9 +74,9 @@ class RealWorld:
         self._check()
         return self._make_host(self._folder, self.clock)
 
-    def snapshot_maker(self, store: Store, role: str) -> SnapshotMaker:
+    def snapshot_maker(self, store: Store, role: str, name: str = "") -> SnapshotMaker:
         self._check()
-        return self._make_snapshot_maker(self._folder / "journal.db", role, self.node)
+        return self._make_snapshot_maker(self._folder / "journal.db", role, name or self.node)
 
     def call(self, function: Callable[..., Any], arguments: Mapping[str, Any], done: Done) -> None:
         self._check()

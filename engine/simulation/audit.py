@@ -47,8 +47,8 @@ def unsettled(cluster: "SimCluster", may_rest: Rests = rests) -> Iterator[str]:
     for node in cluster.nodes.values():
         if cluster.is_up(node.name):
             yield from _unsettled_node(cluster, node)
-    if cluster.pair is not None:
-        yield from cluster.pair.unsettled()
+    for pair in cluster.pairs():
+        yield from pair.unsettled()
     if cluster.is_served():
         yield from _unsettled_orders(cluster, may_rest)
 
@@ -59,18 +59,21 @@ def _unsettled_node(cluster: "SimCluster", node: "SimNode") -> Iterator[str]:
         if figures["mailbox"] or figures["batches_in_flight"] or figures["index"] != figures["shown"]:
             yield f"{node.name} is busy: {figures}"
     if node.role == "controller":
-        if node.controller is None:
+        if node.acting is None:
             return
-        for agent, entry in node.controller.agents.items():
+        for agent, entry in node.acting.agents.items():
             yield from _unsettled_link(f"{node.name} to {agent}", entry.link)
-            mark, tip = node.loop.shown_marks.get(f"agent {agent}"), cluster.nodes[agent].disk.image.tip.index
+            place = cluster.agent_node(agent) or cluster.nodes[cluster.agent_nodes[agent][0]]
+            mark, tip = node.loop.shown_marks.get(f"agent {agent}"), place.disk.image.tip.index
             if (0 if mark is None else mark.index) < tip:
                 yield f"L4: {node.name} has read {agent} up to {mark}, its journal ends at {tip}"
         for agent, entry in node.loop.state.agents.items():
             if entry.owed:
                 yield f"L4: {node.name} owes {agent} {list(entry.owed)}"
     elif node.role == "agent":
-        for subagent, (_, link) in node.actor.director.links.items():
+        if node.acting is None:
+            return
+        for subagent, (_, link) in node.acting.director.links.items():
             yield from _unsettled_link(f"{node.name} to {subagent}", link)
         if node.loop.state.detached:
             yield f"L4: {node.name} keeps detached orders: {list(node.loop.state.detached)[:5]}"
@@ -122,11 +125,11 @@ def audit(cluster: "SimCluster") -> Iterator[str]:
         if node.loop is not None:
             yield from _replay_breaches(cluster, node)
             yield from bound_breaches(node.name, node.loop.statistics())
-    if cluster.pair is not None:
-        yield from cluster.pair.differences()
+    for pair in cluster.pairs():
+        yield from pair.differences()
     if cluster.acting is not None:
         for agent in cluster.agents:
-            if cluster.nodes[agent].loop is not None:
+            if cluster.agent_node(agent) is not None:
                 yield from _copy_breaches(cluster, agent)
 
 

@@ -6,7 +6,7 @@
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Any
@@ -23,6 +23,7 @@ from engine.ports import Machine, StoreFault
 from engine.rules.agent import AgentMachine
 from engine.rules.controller import ControllerMachine
 from engine.runtime.supervisor import SteppedDown, Supervisor
+from engine.simulation.director_pairs import SimDirectors, names_of
 from engine.simulation.disk import QUICK, DiskPace, SimDisk
 from engine.simulation.leftovers import leftovers
 from engine.simulation.loop import NODE, VirtualLoop
@@ -36,12 +37,13 @@ from engine.simulation.node import (
     PlantedMistake,
     SimNode,
     SimProcess,
-    controller_of,
 )
 from engine.simulation.observe import Lookout
 from engine.simulation.pairs import SECOND, SimPair
 from engine.simulation.people import People, Result
 from engine.simulation.processes import SimMachine
+from engine.simulation.trimming import keep_journal
+from engine.simulation.watched_pair import WatchedPair
 from engine.simulation.world import SimClock, SimWorld
 
 CLUSTER = "simulated"
@@ -61,6 +63,7 @@ class SimCluster(People):
         *,
         controllers: int = 1,
         agents: Mapping[str, int] | None = None,
+        directors: Sequence[str] = (),
         jobs: Mapping[str, JobModel] | None = None,
         callables: Mapping[str, Callable[..., Any]] | None = None,
         weather: Weather = CALM,
@@ -70,7 +73,8 @@ class SimCluster(People):
     ) -> None:
         """`agents`: name → number of subagents. `jobs`: label → model (`*`: the others). `callables`: for python jobs.
 
-        `controllers`: 2 are a pair. `parallel_max`: how many attempts each subagent may run at once.
+        `controllers`: 2 are a pair. `directors`: agents with two directors. `parallel_max`: how many attempts each
+        subagent may run at once.
         """
         super().__init__()
         self.seed = seed
@@ -86,18 +90,27 @@ class SimCluster(People):
         self._parallel_max = parallel_max
         self._agent_of = {f"{agent}-{one + 1}": agent for agent, count in self.agents.items() for one in range(count)}
         self.controllers = (CONTROLLER, SECOND)[:controllers]
-        self.lookout = Lookout(self.language, lambda: loop.now_ns, self._agent_of.get, self.is_up, self.controllers)
+        self.agent_nodes = {agent: names_of(agent) if agent in directors else (agent,) for agent in self.agents}
+        pair_of = {name: agent for agent in directors for name in self.agent_nodes[agent]}
+        pair_of |= dict.fromkeys(self.controllers, CONTROLLER) if controllers > 1 else {}
+        self.lookout = Lookout(
+            self.language, lambda: loop.now_ns, self._agent_of.get, self.is_up, self.controllers, pair_of
+        )
         self.lookout.is_served = self.is_served
         self.on_answered = partial(self.lookout.ledger.shown, CONTROLLER)
         for name in self.controllers:
             self._add(name, CONTROLLER, disks)
-        for agent in self.agents:
-            self._add(agent, AGENT, disks)
+        for names in self.agent_nodes.values():
+            for name in names:
+                self._add(name, AGENT, disks)
         for subagent in self._agent_of:
             self._add(subagent, SUBAGENT, disks)
         self.pair = None if controllers == 1 else SimPair(seed, CLUSTER, self.nodes, self.lookout, loop)
         if self.pair is not None:
             self.on_answered = self.pair.book.shown
+        self.directors = {
+            agent: SimDirectors(agent, CLUSTER, self.nodes, self.controllers, self.lookout, loop) for agent in directors
+        }
         self._client_node = SimNode(CLIENT, CLIENT, self._machine(CLIENT), SimDisk(Random(f"{seed}/disk/client")))
         self._closing = False
         self._scope = TaskScope("cluster", self._failed)
@@ -130,7 +143,11 @@ class SimCluster(People):
         """Return fresh rules of a node with a journal."""
         if role == CONTROLLER:
             return ControllerMachine(self.language)
-        return AgentMachine(self.language, AgentId(node))
+        return AgentMachine(self.language, AgentId(self.agent_of_director(node)))
+
+    def agent_of_director(self, node: str) -> str:
+        """Return which agent a director's node serves."""
+        return next(agent for agent, names in self.agent_nodes.items() if node in (agent, *names))
 
     # --- accessors ----------------------------------------------------------------------------------------------------
 
@@ -144,12 +161,28 @@ class SimCluster(People):
         return [name for name, node in self.nodes.items() if node.role in roles]
 
     def subagents(self, agent: str) -> list[str]:
-        """The names of an agent's subagents."""
-        return [name for name, owner in self._agent_of.items() if owner == agent]
+        """The names of an agent's subagents; a director's node serves as well as the agent's name."""
+        return [name for name, owner in self._agent_of.items() if owner == self.agent_of_director(agent)]
+
+    def agent_node(self, agent: str) -> SimNode | None:
+        """The node at which an agent acts; None while none does."""
+        if agent in self.directors:
+            return self.directors[agent].acting()
+        node = self.nodes[agent]
+        return None if node.loop is None else node
+
+    def pairs(self) -> list[WatchedPair]:
+        """All pairs: of controllers, and of directors."""
+        return [*([] if self.pair is None else [self.pair]), *self.directors.values()]
+
+    def pair_with(self, name: str) -> WatchedPair | None:
+        """The pair that a node is of, if it is of one."""
+        return next((pair for pair in self.pairs() if name in pair.names), None)
 
     def state(self, name: str) -> Any:
         """The live state of a controller or agent; raises LookupError while it is down."""
-        loop = self.nodes[name].loop
+        node = self.agent_node(name) if name in self.directors else self.nodes[name]
+        loop = None if node is None else node.loop
         if loop is None:
             raise LookupError(f"{name} is down or has no state")
         return loop.state
@@ -195,8 +228,11 @@ class SimCluster(People):
             await self.pair.initialize()
         self._begin_process(self._client_node)
         await self.in_client(self._open_client())
-        for agent in self.agents:
-            await self.change_item(AgentItem(AgentId(agent), self.nodes[agent].url))
+        for agent, names in self.agent_nodes.items():
+            url, *others = (self.nodes[one].url for one in names)
+            await self.change_item(AgentItem(AgentId(agent), url, standby_url=next(iter(others), None)))
+        for directors in self.directors.values():
+            await self.in_client(directors.initialize(self._world(self._client_node), self._failed))
         for subagent, agent in self._agent_of.items():
             url = self.nodes[subagent].url
             await self.change_item(SubagentItem(SubagentId(subagent), AgentId(agent), url, self._parallel_max))
@@ -272,7 +308,10 @@ class SimCluster(People):
             if role == CONTROLLER:
                 controller = await boot_controller(world, url, CLUSTER, closed, language)
                 self.lookout.watch_controller(controller)
+                self.lookout.watch_feed(CONTROLLER, controller.feed, node.disk.image.records)
                 return controller
+            if role == AGENT and self.pair_with(node.name) is not None:
+                return await self.directors[self.agent_of_director(node.name)].boot(world, node, closed, language)
             if role == AGENT:
                 agent = await boot_agent(world, url, CLUSTER, closed, language)
                 self.lookout.watch_agent(agent.agent)
@@ -322,7 +361,9 @@ class SimCluster(People):
         if process is None:
             return
         self.lookout.timeline.note(process.lane, f"crash{'' if notice else ' without notice'}")
-        self._look_at_crash(node, process)
+        if process.actor is not None and (pair := self.pair_with(name)) is not None:
+            pair.look_at_crash(process.actor)
+        self.lookout.look_at_crash(node, process, None if self.acting is None else self.acting.loop.state)
         self.loop.crash(process.lane)
         for world in process.worlds:
             world.end("the node crashed", notice=notice)
@@ -338,28 +379,11 @@ class SimCluster(People):
         if self.keep_up:
             node.machine.later(RESTART_MS, self.boot, name)
 
-    def _look_at_crash(self, node: SimNode, process: SimProcess) -> None:
-        actor = process.actor
-        if actor is None:
-            self.lookout.sometimes("crash: booting", not (process.booted or process.gone.is_set()))
-        elif node.role == CONTROLLER:
-            controller = controller_of(actor)
-            if self.pair is not None:
-                self.pair.look_at_crash(actor)
-            if controller is not None:
-                self.lookout.crash_of_controller(controller)
-        elif node.role == AGENT:
-            state = None if self.acting is None else self.acting.loop.state
-            self.lookout.crash_of_agent(actor.agent, state)
-        elif node.role == SUBAGENT:
-            self.lookout.crash_of_subagent(actor, node.machine.running())
-
     def look_around(self) -> None:
         """Look at all nodes that run for what is worth remembering."""
         for node in self.nodes.values():
-            seen = node.controller if node.role == CONTROLLER else node.actor
-            if seen is not None:
-                self.lookout.look_around(node.role, seen)
+            if node.acting is not None:
+                self.lookout.look_around(node.role, node.acting)
 
     def pause(self, name: str) -> None:
         """Stop a node as SIGSTOP does."""
@@ -427,31 +451,9 @@ class SimCluster(People):
         node = self.nodes[name]
         if node.loop is None or node.process is None:
             return False
-        self._in_lane(node.process.lane, self._snapshot(node, node.process), "snapshot")
+        keep = keep_journal(node, node.process, self.lookout, may_drop=self.pair is not None)
+        self._in_lane(node.process.lane, keep, "snapshot")
         return True
-
-    async def _snapshot(self, node: SimNode, process: SimProcess) -> None:
-        loop, store = node.loop, node.loop.store
-        needed = self._not_needed(node)
-        try:
-            saved = await store.snapshot()
-            if loop.shown > (0 if saved is None else saved.index):
-                await store.add_snapshot(await process.worlds[-1].snapshot_maker(store, node.role).make(loop.shown))
-                self.lookout.timeline.note(process.lane, f"snapshot of record {loop.shown}, trimmed up to {needed}")
-                await store.trim(needed)
-        except (StoreFault, EngineClosed) as error:
-            self.lookout.timeline.note(process.lane, f"no snapshot: {error}")
-
-    def _not_needed(self, node: SimNode) -> int:
-        """The last record of a node's journal that no reader of it needs any more."""
-        if node.pair_node is not None:  # what the other half lacks must not be trimmed
-            return int(min([node.loop.shown, *(hold.index for hold in node.pair_node.replica.holds())]))
-        if node.role == CONTROLLER:
-            return int(node.loop.shown)
-        promised = self.lookout.ledger.promised(node.name)
-        if self.pair is not None:  # what one controller has of it may be dropped there again
-            promised = min([promised, *(hold.index for hold in node.actor.agent.holds())])
-        return promised - 1  # a reader's own
 
     def reboot(self, name: str) -> None:
         """Restart a node's whole machine: node, guard and processes end at once, nobody is told."""

@@ -53,25 +53,23 @@ class SimNode:
         return None if self.process is None else self.process.actor
 
     @property
-    def controller(self) -> Any:
-        """The Controller that runs now, None while it is down, boots, or stands by."""
-        return controller_of(self.actor)
-
-    @property
     def pair_node(self) -> PairNode | None:
         """The half of a pair that runs now, None while it is down or boots, or where there is no pair."""
         actor = self.actor
         return actor if isinstance(actor, PairNode) else None
 
     @property
+    def acting(self) -> Any:
+        """The Controller, AgentNode or Subagent that runs now; None also while it stands by."""
+        return acting_in(self.actor)
+
+    @property
     def loop(self) -> Any:
         """The durable loop of a controller or agent, None while there is none."""
         actor = self.actor
-        if actor is None or self.role == SUBAGENT:
-            return None
-        return actor.agent.loop if self.role == AGENT else actor.loop
+        return None if actor is None or self.role == SUBAGENT else actor.loop
 
 
-def controller_of(actor: Any) -> Any:
-    """Return the Controller in what runs on a controller's node, None while it stands by."""
+def acting_in(actor: Any) -> Any:
+    """Return what acts in what runs on a node, None while it stands by."""
     return actor.role if isinstance(actor, PairNode) else actor

@@ -4,7 +4,7 @@
   asked to decide, and the state of a node in the moment of its crash.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine.base.codec import DecodeError
@@ -24,6 +24,7 @@ from engine.runtime.link import LinkState
 from engine.runtime.recovery import decode_marks
 from engine.simulation.checkers import Breaches, Ledger
 from engine.simulation.coverage import Sometimes
+from engine.simulation.node import AGENT, CONTROLLER, SUBAGENT, SimNode, SimProcess, acting_in
 from engine.simulation.processes import ProcessGroup
 from engine.simulation.timeline import Timeline
 
@@ -40,8 +41,9 @@ class Lookout:
         agent_of: Callable[[str], str | None],
         is_up: Callable[[str], bool],
         controllers: Sequence[str],
+        pair_of: Mapping[str, str],
     ) -> None:
-        """`agent_of`: subagent → its agent. `is_up`: whether a node runs at present."""
+        """`agent_of`: subagent → its agent. `is_up`: whether a node runs at present. `pair_of`: node → its pair."""
         self.language = language
         self.sometimes = Sometimes()
         self.timeline = Timeline(now_ns)
@@ -52,11 +54,14 @@ class Lookout:
         self.is_served: Callable[[], bool] = lambda: any(is_up(one) for one in controllers)
         self._is_up = is_up
         self._controllers = frozenset(controllers)
+        self._pair_of = dict(pair_of)
+        self._published: dict[str, int] = {}  # journal → the last record that anybody outside may have seen
+        self._on_published: list[Callable[[str, int, Event], None]] = []
         self._told: dict[tuple[AgentId, OrderId], None] = {}  # AttachOrders that were sent once, not confirmed
         self._started: dict[str, None] = {}  # keys of attempts whose start was sent once
         self._unknown: dict[OrderId, None] = {}  # orders whose last attempt is lost and nothing followed yet
         self._agents: dict[OrderId, AgentId] = {}  # where an order was attached last
-        self._seen: dict[tuple[int, int], None] = {}  # index and epoch of a pair's records that were told of
+        self._seen: dict[tuple[str, int, int], None] = {}  # pair, index, epoch of its records that were told of
         self._obeyed: dict[str, int] = {}  # agent → the highest epoch of a controller in its journal
 
     def also(
@@ -69,7 +74,40 @@ class Lookout:
         self._on_event += [] if on_event is None else [on_event]
         self._on_process += [] if on_process is None else [on_process]
 
-    # --- durable records
+    def also_published(self, listener: Callable[[str, int, Event], None]) -> None:
+        """Tell somebody of each published event: of the controllers' journal or that of an agent with directors."""
+        self._on_published.append(listener)
+
+    # --- durable and published records
+
+    def watch_feed(self, journal: str, feed: Any, durable: Sequence[Record]) -> None:
+        """Look at what a node publishes, under the name by which others know its journal; nothing if nobody asks.
+
+        What it found durable, and nobody had published before it began, may be seen from now on too.
+        """
+        if not self._on_published:
+            return
+        self.published(journal, [one for one in durable if one.index <= feed.tip.index])
+        publish = feed.publish
+
+        def published(records: Sequence[Any]) -> None:
+            self.published(journal, records)
+            publish(records)
+
+        feed.publish = published
+
+    def published(self, journal: str, records: Sequence[Any]) -> None:
+        """Take in records that somebody outside may see from now on."""
+        for record in records:
+            if record.index <= self._published.get(journal, 0):
+                continue
+            self._published[journal] = record.index
+            found: list[Event] = self.language.decode_events(record.events)
+            if journal in self._pair_of.values() and journal not in self._controllers:
+                self.ledger.durable(journal, record.index, found)
+            for event in found:
+                for listener in self._on_published:
+                    listener(journal, record.index, event)
 
     def dropped(self, node: str, index: int) -> None:
         """The records of a node above an index are gone."""
@@ -88,7 +126,7 @@ class Lookout:
             if record.marks:
                 for stream, cursor in decode_marks(record.marks).items():
                     self.ledger.shown(stream.removeprefix(AGENT_STREAM), cursor.index, f"to {node}")
-            if node in self._controllers and self._is_copy(record):
+            if self._is_copy(node, record):
                 continue
             for event in found:
                 self.timeline.note(node, event)
@@ -96,12 +134,14 @@ class Lookout:
                 for listener in self._on_event:
                     listener(node, event)
 
-    def _is_copy(self, record: Record) -> bool:
-        """Tell whether the other controller of a pair has told of this very record: all others hear of it once."""
-        if len(self._controllers) == 1:
+    def _is_copy(self, node: str, record: Record) -> bool:
+        """Tell whether the other node of a pair has told of this very record: all others hear of it once."""
+        pair = self._pair_of.get(node)
+        if pair is None:
             return False
-        known = (record.index, record.epoch) in self._seen
-        self._seen[record.index, record.epoch] = None
+        key = (pair, record.index, record.epoch)
+        known = key in self._seen
+        self._seen[key] = None
         return known
 
     def _look(self, node: str, event: Event) -> None:
@@ -121,7 +161,11 @@ class Lookout:
             self.sometimes("alone: attempt assigned", not self.is_served())
 
     def _obeys(self, node: str, event: events.ControllerObeyed) -> None:
-        """S6: the epochs that an agent obeys rise."""
+        if node not in self._pair_of:
+            self.obeys(node, event)
+
+    def obeys(self, node: str, event: events.ControllerObeyed) -> None:
+        """S6: the epochs that an agent obeys rise. Of two directors counts what they have published."""
         if event.epoch <= self._obeyed.get(node, 0):
             self.breaches.tell(f"S6: {node} obeys epoch {event.epoch} after {self._obeyed[node]}")
         self._obeyed[node] = max(event.epoch, self._obeyed.get(node, 0))
@@ -266,6 +310,21 @@ class Lookout:
         _put_in_place(subagent, _decode=decoded)
 
     # --- crashes
+
+    def look_at_crash(self, node: SimNode, process: SimProcess, controller: Any) -> None:
+        """Look at a process in the moment of its crash; `controller` is the acting controller's state or None."""
+        if process.actor is None:
+            self.sometimes("crash: booting", not (process.booted or process.gone.is_set()))
+            return
+        actor = acting_in(process.actor)
+        if actor is None:
+            return
+        if node.role == CONTROLLER:
+            self.crash_of_controller(actor)
+        elif node.role == AGENT:
+            self.crash_of_agent(actor.agent, controller)
+        elif node.role == SUBAGENT:
+            self.crash_of_subagent(actor, node.machine.running())
 
     def crash_of_controller(self, controller: Any) -> None:
         """Look at a controller in the moment of its crash."""

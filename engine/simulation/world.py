@@ -115,9 +115,9 @@ class SimWorld:
         self._hosts.append(host)
         return host
 
-    def snapshot_maker(self, store: Store, role: str) -> "InlineSnapshotMaker":
+    def snapshot_maker(self, store: Store, role: str, name: str = "") -> "InlineSnapshotMaker":
         self.check("make snapshots")
-        return InlineSnapshotMaker(store, self._machine_for(role, self.node))
+        return InlineSnapshotMaker(store, self._machine_for(role, name or self.node))
 
     def call(self, function: Callable[..., Any], arguments: Mapping[str, Any], done: Done) -> None:
         self.check("call a function")

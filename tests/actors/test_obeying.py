@@ -44,7 +44,7 @@ class AgentWorld(PairWorld):
     async def open_store(self) -> Store:
         return MemoryStore(self._disk, self._disk.fsync)
 
-    def snapshot_maker(self, store: Store, role: str) -> Any:
+    def snapshot_maker(self, store: Store, role: str, name: str = "") -> Any:
         return None  # so few records that none is made
 
 

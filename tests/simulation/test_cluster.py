@@ -1,6 +1,7 @@
 """A simulated cluster: it runs orders, and its nodes can be crashed, paused, stopped, rebooted and followed.
 
 Tests: engine/simulation/cluster.py, engine/simulation/node.py, engine/simulation/observe.py
+Tests: engine/simulation/trimming.py
 """
 
 import asyncio

@@ -291,7 +291,7 @@ async def test_what_is_not_as_it_should_be_at_rest_is_told() -> None:
     await cluster.until(lambda: role(cluster, FIRST) is Role.SOLO, "it is alone")
     found = list(unsettled(cluster))
     assert "L2: in sync are ['controller']" in found
-    assert "L2: the pair is ['solo']" in found
+    assert "L2: pair: they are ['solo']" in found
     cluster.crash(FIRST)
     assert any(one.startswith("L1: nobody may act") for one in unsettled(cluster))
     await cluster.close()
