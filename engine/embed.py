@@ -179,10 +179,10 @@ class Engine:
             await self._supervise(_subagent_of(name), place, subagent)
             agent_boot = partial(boot_agent, url=f"memory://agent-{name}", snapshot_every_records=every)
             await self._supervise(name, place, agent_boot, f"agent-{name}")
-        await self._supervise("controller", place, self._boot_controller)
+        urls = await self._boot_controllers(place)
         if self.failure is not None:
             raise EngineClosed(str(self.failure)) from self.failure
-        self._client = Client(place.world("client"), ("memory://controller",), CLUSTER, self._language)
+        self._client = Client(place.world("client"), urls, CLUSTER, self._language)
         await self.client.open()
         for name in self._agents:
             agent = AgentId(name)
@@ -190,6 +190,11 @@ class Engine:
             subagent_id = SubagentId(_subagent_of(name))
             item = SubagentItem(subagent_id, agent, f"memory://{subagent_id}", self._parallel_max)
             await self.client.command(ChangeItem(item))
+
+    async def _boot_controllers(self, place: RealPlace) -> tuple[str, ...]:
+        """Boot what leads, and return where it listens."""
+        await self._supervise("controller", place, self._boot_controller)
+        return ("memory://controller",)
 
     async def _boot_controller(self, world: World, **options: Any) -> Controller:
         every = self._snapshot_every_records

@@ -3,7 +3,7 @@
     python -m tests.benchmarks [P1 P2 …] [--quick] [--json FILE] [--date TEXT] [--top ORDERS] [--rounds N]
                                [--folder DIR]
 
-Without names all of them run: P1 P2 P3 P4 P8 P10 P12. docs/benchmarks.md says what each is.
+Without names all of them run: P1 P2 P3 P4 P6 P8 P10 P12. docs/benchmarks.md says what each is.
 """
 
 import argparse

@@ -47,6 +47,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
         Row("asyncio spawn + wait", "asyncio, the same", "/s"),
         Row("guard alone, shell", "guard alone, shell script", "/s"),
         Row("guard alone, command", "guard alone, command", "/s"),
+        Row("one controller, one step", "one controller, one step", "/s"),
         Row("bare interpreter", "python -c pass", "s"),
     ),
     "P1": (
@@ -66,6 +67,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
         Row("P4 shell", "shell job, /bin/true", "/s", "guard alone, shell", 0.6, 0.85, by_ratio=True),
         Row("P4 command", "command job, /bin/true", "/s", "guard alone, command", 0.6, 0.85, by_ratio=True),
     ),
+    "P6": (Row("P6", "P1 async with a coupled pair", "/s", "one controller, one step", 0.7, 0.9, by_ratio=True),),
     "P8": (
         Row("P8 controller", "restart, 10⁶ events, controller", "s", "", 10, 4),
         Row("P8 controller, read", "of it: reading rows", "s"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks import commands, floors, growth, orders, restart, shells
+from tests.benchmarks import commands, coupled, floors, growth, orders, restart, shells
 from tests.benchmarks.measure import Bench, NotThere, Stuck, alternating
 
 Part = Callable[[Bench], None]
@@ -27,10 +27,11 @@ PARTS: dict[str, tuple[Part, ...]] = {
         partial(shells.measure_engine, kind="command"),
         floors.measure_spawns,
     ),
+    "P6": (coupled.measure_alone, coupled.measure_coupled),
     "P12": (commands.measure_command,),
 }
 ONCE: dict[str, Part] = {"P10": growth.measure_growth}
-NAMES = ("P1", "P2", "P3", "P4", "P8", "P10", "P12")
+NAMES = ("P1", "P2", "P3", "P4", "P6", "P8", "P10", "P12")
 
 
 def run(bench: Bench, chosen: Sequence[str]) -> list[str]:
