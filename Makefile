@@ -58,10 +58,10 @@ prove: ready-dev ## search every world of the failover rules, then without each 
 	$(python) -m tests.prove --planted
 
 flows: ready-dev ## the golden transcripts, compared
-	$(pytest) -q tests/rules/test_flows.py tests/rules/pair/test_drama.py $(ARGS)
+	$(pytest) -q tests/rules/test_flows.py tests/rules/pair/test_drama.py tests/simulation/test_director_flows.py $(ARGS)
 
 flows-rewrite: ready-dev ## the golden transcripts, written anew; review them as a diff
-	UNDERSTUDY_REWRITE=1 $(pytest) -q tests/rules/test_flows.py tests/rules/pair/test_drama.py $(ARGS)
+	UNDERSTUDY_REWRITE=1 $(pytest) -q tests/rules/test_flows.py tests/rules/pair/test_drama.py tests/simulation/test_director_flows.py $(ARGS)
 
 acceptance: ready-dev ## real processes, kill -9, real files
 	$(pytest) tests/acceptance -m "not soak" $(ARGS)

@@ -23,7 +23,7 @@ from engine.ports import Replication, Store, World
 from engine.rules.controller import AgentDown, AgentRefused, AgentReported, AgentUp, ControllerMachine
 from engine.rules.controller_state import ControllerState
 from engine.rules.register import PAIR_ROLE, RegisterAsked, owner_of
-from engine.runtime.line import BODY_BYTES_MAX
+from engine.runtime.line import BODY_BYTES_MAX, pace_to
 from engine.runtime.link import Link, LinkState
 from engine.runtime.mailbox import MailboxFull, Work
 from engine.runtime.node_loop import NodeLoop, open_node
@@ -314,6 +314,7 @@ class Controller:
             on_records=on_records,
             on_lost=on_lost,
             on_refused=lambda refused: None,
+            pace=pace_to(urls),
         )
         link.start()
 

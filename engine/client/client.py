@@ -27,7 +27,7 @@ from engine.ports import World
 from engine.rules.commands.add_order import AddOrder
 from engine.rules.commands.deploy_workflow import WORKFLOW_BYTES_MAX, DeployWorkflow, WorkflowTooLarge
 from engine.rules.operator_command import OperatorCommand
-from engine.runtime.line import BODY_BYTES_MAX
+from engine.runtime.line import BODY_BYTES_MAX, pace_to
 from engine.runtime.link import Link, LinkLost
 from engine.runtime.turn import NotKeepable, TooLarge
 
@@ -102,7 +102,15 @@ class Client:
     def make_link(self, **options: Any) -> Link:
         """Return a further link to the same controller, not yet started."""
         identity = Identity(self._cluster, "client", self._world.new_id())
-        return Link(self._world, self._urls, identity, peer_role="controller", on_failure=self._failed, **options)
+        return Link(
+            self._world,
+            self._urls,
+            identity,
+            peer_role="controller",
+            on_failure=self._failed,
+            pace=pace_to(self._urls),
+            **options,
+        )
 
     async def open(self) -> None:
         """Dial the controller and wait until commands can be sent."""

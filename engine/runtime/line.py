@@ -8,6 +8,7 @@
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -52,6 +53,12 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 PACE = Pace()
+RECONNECT_TO_PAIR_MS_MAX = 500  # a takeover takes three seconds; to look for who acts must not take as long again
+
+
+def pace_to(urls: Sequence[str]) -> Pace:
+    """Return the pace of a link: where a pair may be found, the other address is tried soon."""
+    return PACE if len(urls) == 1 else msgspec.structs.replace(PACE, reconnect_ms_max=RECONNECT_TO_PAIR_MS_MAX)
 
 
 class LinkWorld(Protocol):

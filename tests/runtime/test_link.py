@@ -12,6 +12,7 @@ from engine.base.problem import EngineClosed, Problem, problem
 from engine.base.tasks import TaskScope
 from engine.base.wire import CommandReply, encode_message
 from engine.ports import Transport
+from engine.runtime.line import pace_to
 from engine.runtime.link import LinkClosed, LinkLost, LinkState
 from tests.runtime.linked import Lower, Upper, Wires, accepted, end, outcome, pair, pass_ms, until, virtual
 
@@ -161,6 +162,20 @@ async def test_the_nodes_of_a_pair_are_tried_in_turn() -> None:
     upper.link.start()
     await upper.link.until_coupled()
     assert upper.link.statistics()["attempts"] == 2
+    await end(upper, lower)
+
+
+@virtual
+async def test_who_takes_over_is_found_soon_however_long_nobody_was_there() -> None:
+    wires = Wires("memory")
+    urls = (wires.url("first"), wires.url("second"))
+    upper = Upper(wires.of("upper"), url="", urls=list(urls), pace=pace_to(urls))
+    upper.link.start()
+    await pass_ms(30_000)
+    lower = await Lower(wires.of("lower"), url=urls[1]).open()
+    began = asyncio.get_running_loop().time()
+    await upper.link.until_coupled()
+    assert asyncio.get_running_loop().time() - began <= 1.05, "two attempts, half a second apart"
     await end(upper, lower)
 
 
