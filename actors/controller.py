@@ -40,6 +40,9 @@ CommandUnreadable = problem("CommandUnreadable", "The command can not be read: {
 AnswerTooLarge = problem(
     "AnswerTooLarge", "The answer takes {size_bytes} bytes; {size_bytes_max} is the most that a message holds."
 )
+SwitchingOver = problem(
+    "SwitchingOver", "{node} is handing over to the other node of its pair; send the command again in a second."
+)
 Overloaded = problem("Overloaded", "The node has {length} commands before it; try again later.")
 
 
@@ -74,6 +77,7 @@ class Controller:
         self.machine = machine
         self.identity = Identity(cluster, self.role, world.node, world.incarnation)
         self.agents: dict[AgentId, AgentLink] = {}
+        self.is_draining = False  # it is about to hand over: commands are refused, for they would not be decided here
         self.on_stale: Callable[[int], None] = _ignore  # called with the higher epoch that an agent obeys
         self.loop: NodeLoop[ControllerState]
         self.feed: Feed
@@ -135,6 +139,10 @@ class Controller:
             command = self.machine.language.decode_command(raw)
         except UNREADABLE as error:
             reply(encode(CommandUnreadable(fault=str(error))))
+            return
+
+        if self.is_draining:
+            reply(encode(SwitchingOver(node=self.world.node)))
             return
 
         def done(answer: Any) -> None:

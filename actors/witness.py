@@ -2,7 +2,8 @@
 
 * It has no journal and decides nothing: its register does, one conditional statement for each question. A change is
   answered only when it is durable; what is not known is answered as not known, or not at all.
-* Only nodes of roles that own pairs are let in. A question of an ended session is still carried out: it may come late.
+* Only nodes of roles that own pairs are let in, and people (clients). A node asks to own a pair for itself only; a
+  person never asks so, but creates and seeds. A question of an ended session is still carried out: it may come late.
 * A failed register ends the node; there is nothing that it could say any more.
 """
 
@@ -24,6 +25,7 @@ from engine.base.register import (
     RegisterStatus,
     SeedOwnership,
     decode_register_query,
+    ownership_fault,
 )
 from engine.base.tasks import TaskScope
 from engine.base.wire import Hello, Identity, Raw
@@ -32,10 +34,15 @@ from engine.runtime.reception import Reception, Respond
 from engine.runtime.session import Session
 
 PAIR_ROLES = ("controller", "agent")  # the roles that own pairs; a director pair is the agent's node
+CLIENT = "client"
 QUERIES_OPEN_MAX = 1_000  # of all sessions together; beyond it a question is refused
 
 NotOfAPair = problem(
-    "NotOfAPair", "Node {node} of role {role} is not of a pair; a witness is asked by controllers and agents only."
+    "NotOfAPair",
+    "Node {node} of role {role} is not of a pair; a witness is asked by controllers and agents only, and by people.",
+)
+NotYourself = problem(
+    "NotYourself", "{role} {node} asked that {owner} own pair {pair}; each node asks for itself, and people seed."
 )
 QueryUnreadable = problem("QueryUnreadable", "The witness can not read the question: {fault}.")
 WitnessBusy = problem("WitnessBusy", "The witness has {count} questions before it; ask again.")
@@ -118,6 +125,9 @@ class Witness:
             self._refuse(answer, QueryUnreadable(fault=fault))
         elif isinstance(query, RegisterStatus):
             answer(encode(self.status()))
+        elif isinstance(query, CasOwnership) and not _asks_for_itself(session, query.new):
+            names = {"role": session.role, "node": session.node, "pair": query.new.cluster}
+            self._refuse(answer, NotYourself(owner=query.new.owner, **names))
         elif len(self._scope) >= QUERIES_OPEN_MAX:
             self._refuse(answer, WitnessBusy(count=len(self._scope)))
         elif not self._is_over:
@@ -156,6 +166,12 @@ class Witness:
         answer(encode(refusal))
 
 
+def _asks_for_itself(session: Session, new: Ownership) -> bool:
+    if session.role == CLIENT:
+        return False
+    return new.owner == session.node or ownership_fault(new) is not None  # what is unfit the register refuses
+
+
 def _length_fault(raw: Raw) -> str | None:
     length = len(memoryview(raw))
     return None if length <= QUERY_BYTES_MAX else f"it has {length} bytes, {QUERY_BYTES_MAX} is the most"
@@ -166,4 +182,4 @@ def _deliver(_session: Session, _number: int, _raw: Raw, reply: Respond) -> None
 
 
 def _admit(hello: Hello) -> Problem | None:
-    return None if hello.role in PAIR_ROLES else NotOfAPair(node=hello.node, role=hello.role)
+    return None if hello.role in (*PAIR_ROLES, CLIENT) else NotOfAPair(node=hello.node, role=hello.role)

@@ -20,9 +20,12 @@ from engine.journal.register import open_sqlite_register
 from engine.journal.retention import Hold
 from engine.language import standard_language
 from engine.model.language import Language
-from engine.pair.node import PairNode, PairPlace
+from engine.pair.forcing import post_forced
+from engine.pair.node import PairNode, PairPlace, UnsafeTimes
+from engine.pair.peer import pace_of
 from engine.pair.replica import Replica
 from engine.ports import Store, World
+from engine.rules import leases
 from engine.rules.agent import AgentMachine
 from engine.rules.agent_state import AgentState
 from engine.rules.controller import ControllerMachine
@@ -132,6 +135,7 @@ async def boot_controller_of_pair(
             undo.push_async_callback(controller.close, NOT_BOOTED)
             feed = feed_of(store)
             await controller.recover(store, feed, replica, epoch)
+            post_forced(controller.loop, replica)
             await replica.acknowledged(store.tip.index)  # what is published below is what everybody has
             controller.loop.epoch = replica.me.epoch  # it may have gone on meanwhile
             controller.on_stale = replica.hear_of
@@ -140,8 +144,21 @@ async def boot_controller_of_pair(
             undo.pop_all()
         return controller
 
+    def drain(controller: Controller, begins: bool) -> None:
+        controller.is_draining = begins
+
     identity = Identity(cluster, Controller.role, world.node, world.incarnation)
-    node = PairNode(world, identity, place, open_role, _next_epoch, on_closed)
+    node = PairNode(
+        world,
+        identity,
+        place,
+        open_role,
+        _next_epoch,
+        on_closed,
+        on_drain=drain,
+        make_maker=lambda store: world.snapshot_maker(store, Controller.role),
+        snapshot_every_records=snapshot_every_records,
+    )
     async with AsyncExitStack() as undo:
         store = await world.open_store()
         undo.push_async_callback(store.close)
@@ -149,6 +166,14 @@ async def boot_controller_of_pair(
         await node.start(store)
         undo.pop_all()
     return node
+
+
+def agent_machine(language: Language | None, agent: AgentId) -> AgentMachine:
+    """Return an agent's rules; raises UnsafeTimes when the times of its leases could let a job run twice at once."""
+    machine = AgentMachine(language or standard_language(), agent)
+    if faults := leases.faults_of(machine.lease_times):
+        raise UnsafeTimes(" ".join(faults))
+    return machine
 
 
 def _next_epoch(role: Controller | AgentNode, epoch: int) -> None:
@@ -163,8 +188,8 @@ async def boot_agent(
     language: Language | None = None,
     snapshot_every_records: int = SNAPSHOT_EVERY_RECORDS,
 ) -> AgentNode:
-    """Boot an agent with its director; raises StoreFault."""
-    machine = AgentMachine(language or standard_language(), AgentId(world.node))
+    """Boot an agent with its director; raises StoreFault, UnsafeTimes."""
+    machine = agent_machine(language, AgentId(world.node))
     agent = Agent(world, machine, cluster, on_closed)
     async with AsyncExitStack() as undo:
         store = await world.open_store()
@@ -216,7 +241,7 @@ async def boot_agent_of_pair(
     controllers, whose journal is the register. Both nodes speak for one agent and know the same subagents; who takes
     over adopts what those run. Raises StoreFault, UnsafeTimes, UnfitPlace.
     """
-    machine = AgentMachine(language or standard_language(), agent)
+    machine = agent_machine(language, agent)
 
     async def open_role(store: Store, replica: Replica, epoch: int, on_ended: OnClosed) -> AgentNode:
         actor = Agent(world, machine, cluster, on_ended)
@@ -224,9 +249,11 @@ async def boot_agent_of_pair(
             undo.push_async_callback(actor.close, NOT_BOOTED)
             feed = feed_of(store)
             loop = await actor.recover(store, feed, replica, epoch)
+            post_forced(loop, replica)
             await replica.acknowledged(store.tip.index)  # what is published below is what everybody has
             loop.epoch = replica.me.epoch  # it may have gone on meanwhile
             director = Director(world, machine, loop, cluster)
+            director.on_stale, director.may_act = replica.hear_of, replica.may_act
             undo.push_async_callback(director.close)
             await actor.start(url, director.tell, director.relink)
             holds = lambda: [*actor.holds(), *replica.holds()]
@@ -239,9 +266,18 @@ async def boot_agent_of_pair(
     def failed(error: BaseException) -> None:
         node.fail(error)
 
-    register = LinkRegister(world, controllers, identity, on_failure=failed, peer_role=Controller.role)
-    place = PairPlace(peer=peer, own_url=own_url, peer_url=peer_url, register=register, times=times, pair=agent)
-    node = DirectorPairNode(world, identity, place, open_role, _next_epoch, on_closed)
+    pace = pace_of(times or Times())
+    register = LinkRegister(world, controllers, identity, on_failure=failed, peer_role=Controller.role, pace=pace)
+    node = DirectorPairNode(
+        world,
+        identity,
+        PairPlace(peer=peer, own_url=own_url, peer_url=peer_url, register=register, times=times, pair=agent),
+        open_role,
+        _next_epoch,
+        on_closed,
+        make_maker=lambda store: world.snapshot_maker(store, Agent.role, agent),
+        snapshot_every_records=snapshot_every_records,
+    )
     node.register = register
     async with AsyncExitStack() as undo:
         undo.push_async_callback(register.close)
@@ -262,10 +298,12 @@ async def boot_subagent(
     callables: Mapping[str, Callable[..., Any]] | None = None,
     language: Language | None = None,
 ) -> Subagent:
-    """Boot a subagent; it adopts what its guard still runs."""
+    """Boot a subagent; it adopts what its guard still runs. Raises StoreFault."""
     known = {} if callables is None else callables  # the very mapping: what is put into it later is known then
-    subagent = Subagent(world, language or standard_language(), cluster, known, on_closed)
     async with AsyncExitStack() as undo:
+        store = await world.open_store()
+        undo.push_async_callback(store.close)
+        subagent = Subagent(world, language or standard_language(), cluster, known, on_closed, store)
         undo.push_async_callback(subagent.close, NOT_BOOTED)
         await subagent.start(url)
         undo.pop_all()
@@ -291,10 +329,20 @@ async def boot_witness(
 
 
 def dial_register(
-    world: World, role: str, urls: Sequence[str], cluster: str, on_failure: OnClosed, keeper: str = Witness.role
+    world: World,
+    role: str,
+    urls: Sequence[str],
+    cluster: str,
+    on_failure: OnClosed,
+    keeper: str = Witness.role,
+    times: Times | None = None,
 ) -> LinkRegister:
-    """Return the register that a witness keeps (or the controllers, for directors), dialled; the caller closes it."""
+    """Return the register that a witness keeps (or the controllers, for directors), dialled; the caller closes it.
+
+    `times`: of the pair that asks; its link finds the register again as quickly as that pair needs it.
+    """
     identity = Identity(cluster, role, world.node, world.incarnation)
-    register = LinkRegister(world, urls, identity, on_failure=on_failure, peer_role=keeper)
+    pace = pace_of(times or Times())
+    register = LinkRegister(world, urls, identity, on_failure=on_failure, peer_role=keeper, pace=pace)
     register.start()
     return register

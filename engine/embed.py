@@ -95,13 +95,16 @@ class OrderHandle:
         """End it between two steps, or at once."""
         await self._engine.client.command(CancelOrder(self.id, kill))
 
-    async def release(self, choice: str) -> None:
-        """Say what follows a lost attempt: `rerun` or `fail`."""
+    async def release(self, choice: str, *, has_ended: bool = False) -> None:
+        """Say what follows a lost attempt: `rerun` or `fail`.
+
+        `has_ended`: your word that nothing of an attempt runs any more whose subagent can not be reached.
+        """
         try:
             wanted = OnLost(choice)
         except ValueError:
             raise Refused(BadChoice(choice=choice)) from None
-        await self._engine.client.command(ReleaseAttempt(self.id, wanted))
+        await self._engine.client.command(ReleaseAttempt(self.id, wanted, has_ended))
 
 
 class Engine:

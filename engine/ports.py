@@ -261,12 +261,15 @@ class ProcessSpec(msgspec.Struct, frozen=True):
     timeout_ms: int | None = None
     kill_delay_ms: int = 5_000  # from TERM to KILL
     output_bytes_max: int = 100 << 20  # each of out and err
+    lease_until_ms: int | None = None  # on the machine's monotonic clock: nothing of it lives then; None = no lease
+    lease_grace_ms: int = 0  # from TERM to KILL, when the lease runs out
+    lease_margin_ms: int = 0  # KILL goes out so long before
 
 
 class ProcessReport(msgspec.Struct, frozen=True):
     """What is known of a process.
 
-    `kind`: started (pid) | ended (return_code, or -signal; cause exited|timed_out|killed|output|disk) |
+    `kind`: started (pid) | ended (return_code, or -signal; cause exited|timed_out|killed|output|disk|fenced) |
     refused (it never began; sentence) | lost (it began, and nobody saw how it ended; sentence).
     """
 
@@ -295,6 +298,9 @@ class ProcessHost(Protocol):
 
     def kill(self, key: str, *, now: bool = False) -> None:
         """TERM, then KILL after the delay (at once with `now`), for the whole tree; unknown keys are ignored."""
+
+    def lease(self, keys: Sequence[str], until_ms: int) -> None:
+        """Let leases last until then, unless one is over already; unknown keys, and those without one, are ignored."""
 
     def forget(self, keys: Sequence[str]) -> None:
         """The endings of these keys are durable above; their records may go."""

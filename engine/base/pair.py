@@ -46,12 +46,14 @@ class Beat(PairMessage, frozen=True):
     """The owner lives, asks for a lease, and says up to which index everything is acknowledged.
 
     `ack_age_ms`: since the newest beat that was answered; `batch_age_ms`: of the oldest batch it has not yet fsynced.
+    `first`: the lowest record it still keeps (0: not said), so that the standby keeps what the owner's readers need.
     """
 
     sent_ms: int
     commit: int
     ack_age_ms: int = 0
     batch_age_ms: int = 0
+    first: int = 0
 
 
 class BeatAck(PairMessage, frozen=True):

@@ -21,6 +21,7 @@ COMMANDS = {
     "check": "Say everything that is wrong with workflow documents.",
     "init": "Write a small workflow that runs.",
     "journal": "Look into journals: verify, dump, stat.",
+    "sim": "Run a workflow, or tests of it, in simulated clusters under faults.",
     "version": "Say which versions this is made of.",
 }
 

@@ -175,7 +175,9 @@ class Client:
                 peer = self._link.peer
                 try:
                     reply = await self._link.request(encoded)
-                    break
+                    if not isinstance(reply, Problem) or reply.code != "SwitchingOver":
+                        break
+                    await asyncio.sleep(AGAIN_S)  # nothing was done; soon this link is lost, and the other node serves
                 except LinkLost as lost:
                     self._check_open()
                     if lost.sent:

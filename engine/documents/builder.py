@@ -23,7 +23,7 @@ from engine.model import workflow as model
 from engine.model.expression import Expression, ExpressionError, Template
 from engine.model.fields import Size, Span, parse_size
 from engine.model.instruction import Instruction
-from engine.model.job import Job, OnLost
+from engine.model.job import Job, OnLost, OnPartition
 from engine.model.workflow import DEFAULT_AGENT, Parameter, ParameterType
 from engine.rules.check import workflow_faults
 from engine.rules.instructions.case import Case, When
@@ -169,6 +169,7 @@ def job(
     limit: int | None = None,
     on_lost: OnLost | str = OnLost.HOLD,
     output_limit: str | None = None,
+    on_partition: OnPartition | str = OnPartition.CONTINUE,
 ) -> Execute:
     """Run a job: a `shell` script, a `command` with its arguments, a `python` callable, or `run`, a job of any kind.
 
@@ -186,6 +187,12 @@ def job(
         lost = OnLost(on_lost)
     except ValueError:
         raise ValueError(f"on_lost of job {name!r} is one of {', '.join(OnLost)}, not {on_lost!r}") from None
+    try:
+        partition = OnPartition(on_partition)
+    except ValueError:
+        raise ValueError(
+            f"on_partition of job {name!r} is one of {', '.join(OnPartition)}, not {on_partition!r}"
+        ) from None
     return Execute(
         job=_str("the name of a job", name),
         run=_kind(name, shell, command, python, run, interpreter, arguments),
@@ -195,6 +202,7 @@ def job(
         directory=None if directory is None else _template(f"the directory of job {name!r}", directory),
         limit=None if limit is None else _int(f"the limit of job {name!r}", limit),
         on_lost=lost,
+        on_partition=partition,
         **settings,
     )
 

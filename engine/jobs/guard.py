@@ -23,26 +23,21 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-VERSION = 1  # of frames and records
-LINE_BYTES_MAX = 4 << 20  # one request; a longer one ends the connection
+VERSION, LINE_BYTES_MAX = 1, 4 << 20  # of frames and records; of one request, a longer one ends the connection
 SEND_S_MAX = 0.2  # for an owner that does not read; then its connection ends, and the next one is told all
 ENDED_MAX = 100_000  # endings nobody forgot; a start beyond it is refused
 ROWS_PER_FRAME, SPAWNS_PER_TURN = 500, 16  # so that endings and kills do not wait behind a crowd of starts
 LOOK_MS_MIN, LOOK_MS_MAX, FLOOD_FACTOR = 20, 200, 10  # between looks at output; who wrote so many times his limit dies
-SWEEP_MS = 20  # between two rounds of KILL through process trees
-TREE_MS_MAX = 10_000  # how long a tree may resist KILL before its end is reported all the same
+SWEEP_MS, TREE_MS_MAX = 20, 10_000  # between two rounds of KILL through a tree; so long it may resist, then it is told
 RETRY_MS, NEVER_MS = 200, 1 << 62  # after a write that failed
 KEY_BYTES = 600  # of the record file for one key, generously; it is rewritten when four times too long
 RECORDED, RUNNING, DYING, ENDED = range(4)
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-LOG_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT
+TICKS_PER_S, LOG_FLAGS = os.sysconf("SC_CLK_TCK"), os.O_RDWR | os.O_APPEND | os.O_CREAT
 MARK = b"UNDERSTUDY_RESULT="  # a path inside the job's folder, in the environment of every process of a job
 HEARD = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 fsencode = functools.lru_cache(1_000)(os.fsencode)  # most of an environment is the same in all jobs
-encode = json.JSONEncoder(
-    separators=(",", ":"), check_circular=False
-).encode  # json.dumps would build it anew each time
+encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # json.dumps would build it each time
 wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000  # since 1970 UTC
 now_ms: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000  # suspend included
 
@@ -57,9 +52,8 @@ def read(path: str) -> bytes:
 def stat(pid: int) -> tuple[int, int, int, int]:
     """Parent, group, session and birth (in ticks since boot) of a process; zeros when it is dead, a zombie too."""
     fields = read(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
-    if len(fields) < 20 or fields[0] in b"ZX":
-        return 0, 0, 0, 0
-    return int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19])
+    is_dead = len(fields) < 20 or fields[0] in b"ZX"
+    return (0, 0, 0, 0) if is_dead else (int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
 
 
 def send_group(group: int, number: int) -> bool:
@@ -84,17 +78,20 @@ class Job:
         self.key, self.at_ms, self.folder = key, at_ms, folder
         self.timeout_ms, self.kill_delay_ms, self.output_bytes_max = limits  # no timeout = -1
         self.mark = f"\n[cut here: more than {self.output_bytes_max} bytes]\n".encode()
-        self.request: dict[str, Any] = {}  # until it is spawned
-        self.started: list[Any] = []  # the report of its start
+        self.request, self.started = dict[str, Any](), list[Any]()  # until it is spawned; the report of its start
         self.phase, self.pid, self.since, self.ticks = RECORDED, 0, 0, 0  # it was born between these two ticks
         self.adopted = False  # begun by an earlier guard, so not our child
         self.gone, self.gone_ms, self.code, self.cause, self.sentence = False, 0, 0, "exited", ""  # of its main process
         self.kill_ms, self.give_up_ms, self.told = NEVER_MS, NEVER_MS, False  # KILL from when until when; TERM was sent
         self.deadline_ms, self.look_ms, self.looked_ms = NEVER_MS, 0, 0
         self.cut, self.written = [0, 0], [0, 0]  # bytes cut off, and bytes ever seen, of out and err
-        self.record = pack(
-            "start", key, boot, at_ms, folder, *limits
-        )  # what is to stand in the record file till it ends
+        self.lease, self.fence_ms, self.lease_record = tuple[int, ...](), NEVER_MS, b""  # `fence_ms`: TERM goes out
+        self.record = pack("start", key, boot, at_ms, folder, *limits)  # to stand in the record file till it ends
+
+    def hold(self, *lease: int) -> bytes:
+        """Take a lease (until when, grace, margin), at whose end nothing of the job may live; return its record."""
+        self.lease, self.fence_ms, self.lease_record = lease, lease[0] - sum(lease[1:]), pack("lease", self.key, *lease)
+        return self.lease_record
 
 
 class Guard:
@@ -109,14 +106,10 @@ class Guard:
         self.jobs: dict[str, Job] = {}  # by key: taken on, and the ending not durable yet
         self.ending: dict[str, list[Any]] = {}  # by key: reports of endings that are not durable yet
         self.ended: dict[str, list[Any]] = {}  # by key: reports of durable endings, until they are forgotten
-        self.new: list[Job] = []  # to be recorded in this turn
-        self.queue: list[Job] = []  # recorded, to be spawned
-        self.lines: list[bytes] = []  # other records to be written
-        self.rows: list[list[Any]] = []  # reports for the owner
-        self.mains: dict[int, Job] = {}  # by pid: our children, until we have reaped them
-        self.sessions: dict[int, Job] = {}  # by session, until the whole tree has ended
-        self.folders: dict[str, Job] = {}  # by folder, as long
-        self.dying: dict[Job, None] = {}
+        self.new, self.queue = list[Job](), list[Job]()  # to be recorded in this turn; recorded, to be spawned
+        self.lines, self.rows = list[bytes](), list[list[Any]]()  # other records to be written; reports for the owner
+        self.mains, self.sessions = dict[int, Job](), dict[int, Job]()  # by pid, until reaped; until the tree has ended
+        self.folders, self.dying = dict[str, Job](), dict[Job, None]()  # by folder, as long; those that are to end
         self.look_ms, self.sweep_ms, self.retry_ms = NEVER_MS, NEVER_MS, 0
         self.owner: socket.socket | None = None
         self.alone_ms, self.leave = now_ms(), False  # since when nobody is the owner; whether the last one closed
@@ -155,7 +148,7 @@ class Guard:
         if self.new and self.free_bytes < self.options["reserve_bytes"]:
             sentence = f"only {self.free_bytes >> 20} MiB are free on the disk of the state directory"
         elif self.new or ((self.lines or self.ending) and now >= self.retry_ms):
-            starts = (job.record for job in self.new)
+            starts = (job.record + job.lease_record for job in self.new)
             ends = (pack("end", *row) for row in self.ending.values())
             sentence, self.lines = self.write(b"".join((*self.lines, *starts, *ends))), []
             if sentence:
@@ -174,7 +167,7 @@ class Guard:
 
     def image(self) -> Iterator[bytes]:
         yield pack("guard", VERSION, self.boot, os.getpid(), wall_ms())
-        yield from (job.record for job in self.jobs.values() if job.phase != ENDED)
+        yield from (job.record + job.lease_record for job in self.jobs.values() if job.phase != ENDED)
         yield from (pack("end", *row) for row in (*self.ended.values(), *self.ending.values()))
 
     def write(self, content: bytes, *, durable: bool = True, anew: bool = False) -> str:
@@ -215,6 +208,8 @@ class Guard:
             sentence = f"{len(self.jobs)} others are running and {len(self.ended)} not forgotten, which is the limit"
             return self.rows.append([key, "refused", wall_ms(), 0, 0, "", sentence, 0, 0])
         job = Job(key, self.boot, wall_ms(), request["folder"], *map(int, numbers))
+        if request.get("lease_until_ms") is not None:
+            job.hold(*(request[f"lease_{name}_ms"] for name in ("until", "grace", "margin")))
         owner, self.jobs[key], job.request = self.folders.setdefault(job.folder, job), job, request
         if owner is not job:
             return self.end(job, "refused", f"another job is running in the folder {job.folder!r}")
@@ -235,6 +230,9 @@ class Guard:
         """Begin what is recorded, a few at a time. Without preexec_fn subprocess uses vfork."""
         batch, self.queue = self.queue[:SPAWNS_PER_TURN], self.queue[SPAWNS_PER_TURN:]
         for job in [one for one in batch if one.phase == RECORDED]:  # the others were killed before they began
+            if now_ms() >= job.fence_ms:
+                self.kill(job, now, 0, "fenced")
+                continue
             request, folder, job.since = job.request, f"{self.path}/{job.folder}", now_ms() * TICKS_PER_S // 1_000
             try:
                 os.makedirs(folder, exist_ok=True)
@@ -251,8 +249,7 @@ class Guard:
                 continue
             child.returncode = 0  # we reap it ourselves, so its destructor has nothing to complain of
             job.pid, job.at_ms, job.ticks, job.request = child.pid, wall_ms(), now_ms() * TICKS_PER_S // 1_000, {}
-            birth = pack("pid", job.key, self.boot, job.at_ms, job.pid, job.ticks)
-            job.record += birth
+            job.record += (birth := pack("pid", job.key, self.boot, job.at_ms, job.pid, job.ticks))
             self.write(birth, durable=False)
             self.mains[job.pid] = job
             self.watch(job, now)
@@ -263,7 +260,7 @@ class Guard:
         job.phase, job.looked_ms, job.look_ms = RUNNING, now, now + LOOK_MS_MIN
         if job.timeout_ms >= 0:
             job.deadline_ms = (job.ticks + 1) * 1_000 // TICKS_PER_S + job.timeout_ms
-        self.look_ms = min(self.look_ms, job.look_ms, job.deadline_ms)
+        self.look_ms = min(self.look_ms, job.look_ms, job.deadline_ms, job.fence_ms)
         self.sessions[job.pid or -1] = job
 
     def reap(self, now: int) -> None:
@@ -300,8 +297,8 @@ class Guard:
 
     def claim(self, pid: int) -> Job | None:
         """Find the job of an orphan: by its session, or by the folder in its environment or of its output."""
-        marks = (one for one in read(f"/proc/{pid}/environ").split(b"\0") if one.startswith(MARK))
-        places = [os.fsdecode(one[len(MARK) :]) for one in marks]
+        words = read(f"/proc/{pid}/environ").split(b"\0")
+        places = [os.fsdecode(one[len(MARK) :]) for one in words if one.startswith(MARK)]
         for name in ("1", "2"):
             with contextlib.suppress(OSError):
                 places.append(os.readlink(f"/proc/{pid}/fd/{name}"))
@@ -316,9 +313,7 @@ class Guard:
             return self.end(job, "ended", "it was killed before it began")
         if job.phase == RUNNING:
             job.phase, job.cause, job.sentence = DYING, cause or job.cause, sentence
-        job.kill_ms = min(job.kill_ms, now + delay_ms)
-        self.dying[job] = None
-        self.sweep_ms = now
+        job.kill_ms, self.dying[job], self.sweep_ms = min(job.kill_ms, now + delay_ms), None, now
         return None
 
     def sweep(self, now: int) -> None:
@@ -330,12 +325,8 @@ class Guard:
             tree, final = trees.get(job, []), now >= job.kill_ms
             if job.gone and (now >= job.give_up_ms or (job.adopted and not tree)):
                 left = f"some of its processes could not be ended: {[pid for pid, *_ in tree[:9]]}" if tree else ""
-                kind, sentence = (
-                    ("lost", "nobody saw how it ended: its guard was killed")
-                    if job.adopted
-                    else ("ended", job.sentence)
-                )
-                self.end(job, kind, left or sentence)
+                lost = "nobody saw how it ended: its guard was killed"
+                self.end(job, "lost" if job.adopted else "ended", left or (lost if job.adopted else job.sentence))
                 continue
             if final or not job.told:
                 number = signal.SIGKILL if final else signal.SIGTERM
@@ -367,7 +358,11 @@ class Guard:
         """Look at output, deadlines and the disk wherever a limit could be reached by now."""
         if now < self.look_ms:
             return
-        scarce, self.look_ms = self.free_bytes < self.options["reserve_bytes"], NEVER_MS
+        scarce = self.free_bytes < self.options["reserve_bytes"]
+        for job in [one for one in self.sessions.values() if now >= one.fence_ms]:  # what they left behind, too
+            job.fence_ms = NEVER_MS
+            self.kill(job, now, max(0, job.lease[0] - job.lease[2] - now), "fenced", "its lease ran out")
+        self.look_ms = min((job.fence_ms for job in self.sessions.values()), default=NEVER_MS)
         for job in [one for one in self.sessions.values() if not one.gone]:
             if now >= job.deadline_ms:
                 job.deadline_ms = NEVER_MS
@@ -413,9 +408,10 @@ class Guard:
                 elif verb == "pid":
                     _, self.jobs[key].at_ms, self.jobs[key].pid, self.jobs[key].ticks = rest
                     self.jobs[key].record += pack(verb, key, *rest)
+                elif verb == "lease":
+                    self.jobs[key].hold(*rest)
         for job in self.jobs.values():
-            job.adopted, self.folders[job.folder] = True, job
-            job.since = job.ticks
+            job.adopted, job.since, self.folders[job.folder] = True, job.ticks, job
             job.gone, job.gone_ms = not (job.pid and 0 < stat(job.pid)[3] <= job.ticks), wall_ms()
             self.watch(job, now_ms())
             if job.gone:
@@ -430,7 +426,7 @@ class Guard:
         self.owner, self.leave, self.input, self.taken = link, False, b"", 0
         self.selector.register(link, selectors.EVENT_READ, functools.partial(self.hear, link))
         self.tell([*self.ended.values(), *(job.started for job in self.jobs.values() if job.started)])
-        self.say(ready=os.getpid(), version=VERSION)
+        self.say(ready=os.getpid(), version=VERSION, leases=True)
 
     def drop(self) -> None:
         if self.owner:
@@ -450,7 +446,7 @@ class Guard:
         if not chunk or len(self.input) > LINE_BYTES_MAX:
             self.drop()
 
-    def obey(self, verb: str, argument: Any, now: bool = False) -> None:
+    def obey(self, verb: str, argument: Any, more: Any = None) -> None:
         if verb == "start":
             self.start(argument)
         elif verb == "forget":
@@ -458,13 +454,17 @@ class Guard:
                 if not self.ended.pop(key, None) and key not in self.jobs:
                     self.ending.pop(key, None)
             self.lines.append(pack("forget", argument))
+        elif verb == "lease":
+            held = [job for key in argument if (job := self.jobs.get(key)) and now_ms() < job.fence_ms < NEVER_MS]
+            longer = [(job.phase, job.hold(more, *job.lease[1:])) for job in held if job.lease[0] < more]
+            self.write(b"".join(line for phase, line in longer if phase in (RUNNING, DYING)), durable=False)
         elif verb == "close":
             self.leave = True
             self.say(closed=len(self.jobs))
         elif verb != "kill":
             raise ValueError("unknown verb")
         elif (job := self.jobs.get(argument)) and job.phase != ENDED and not job.gone:
-            self.kill(job, now_ms(), 0 if now else job.kill_delay_ms, "killed")
+            self.kill(job, now_ms(), 0 if more else job.kill_delay_ms, "killed")
 
     def say(self, **frame: object) -> None:
         if self.owner:

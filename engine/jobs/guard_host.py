@@ -37,6 +37,8 @@ RETRY_S = 0.02
 DIALS_MAX = 500
 RESTARTS_MAX, RESTART_SPAN_MS = 5, 60_000
 
+OLD_GUARD = "it ends with its last job"
+
 _Row = tuple[str, str, int, int, int, str, str, int, int]
 log = logger("guard")
 
@@ -48,6 +50,7 @@ class _Frame(msgspec.Struct):
     taken: int = 0  # requests that were acted on since the frame before
     ready: int = 0  # the guard's pid: all that is known has been told
     version: int = 0  # with it
+    leases: bool = False  # with it, and only from a guard that can end a job when its lease does
     closed: int | None = None  # how many jobs are left to guard
     bye: str = ""
     fault: str = ""
@@ -93,7 +96,7 @@ class GuardHost:
         self._news = asyncio.Event()
         self._reason: str | None = None
         self._removed = False  # the state directory, under the running guard: a new one would know nothing
-        self._opened = self._closing = False
+        self._opened = self._closing = self._leases = False
         self.guard_pid = 0
         self.faults: list[str] = []  # what was found damaged when a guard was begun
 
@@ -125,11 +128,16 @@ class GuardHost:
             self._kills[key] = now
         self._submit(_encode(["kill", key, now]))
 
+    def lease(self, keys: Sequence[str], until_ms: int) -> None:
+        if len(self._unanswered) < UNANSWERED_MAX:  # else the jobs end early, which is safe
+            for part in _parts(keys):
+                self._submit(_encode(["lease", part, until_ms]))
+
     def forget(self, keys: Sequence[str]) -> None:
         for key in keys:
             self._known.pop(key, None)
-        for place in range(0, len(keys), KEYS_PER_REQUEST):
-            self._submit(_encode(["forget", list(keys[place : place + KEYS_PER_REQUEST])]))
+        for part in _parts(keys):
+            self._submit(_encode(["forget", part]))
 
     async def reports(self) -> list[ProcessReport]:
         while not self._reports:
@@ -174,6 +182,8 @@ class GuardHost:
             return f"key and folder must not be longer than {PATH_LENGTH_MAX} characters"
         if not {"", ".", ".."}.isdisjoint(spec.folder.split("/")):
             return f"{spec.folder!r} is no folder inside the state directory"
+        if spec.lease_until_ms is not None and self._wire is not None and not self._leases:
+            return f"the running guard (process {self.guard_pid}) is too old to end a job with its lease; {OLD_GUARD}"
         try:
             f"{spec.key}{spec.folder}".encode()
         except UnicodeEncodeError:
@@ -296,7 +306,7 @@ class GuardHost:
             )
             wire.transport.abort()
         elif frame.ready:
-            self._wire, self.guard_pid, self._unsent = wire, frame.ready, []
+            self._wire, self.guard_pid, self._leases, self._unsent = wire, frame.ready, frame.leases, []
             wire.transport.writelines([request for _, request in self._unanswered])
             self._reconcile(wire.rows)
         elif wire is self._wire:
@@ -425,6 +435,10 @@ class _Wire(asyncio.Protocol):
         if not self.goodbye.done():
             self.goodbye.set_result(-1)  # unknown
         self._host.lost(self)
+
+
+def _parts(keys: Sequence[str]) -> list[list[str]]:
+    return [list(keys[place : place + KEYS_PER_REQUEST]) for place in range(0, len(keys), KEYS_PER_REQUEST)]
 
 
 def _encode(request: list[Any]) -> bytes:

@@ -98,7 +98,9 @@ def put_in_order(folder: int, boot: str, at_ms: int) -> list[str]:
         known = records.get("start") or records.get("pid") or []
         if known and known[2] == boot:
             records.setdefault("start", ["start", key, boot, at_ms, "", *LIMITS])
-            content += (records[verb] for verb in ("start", "pid") if verb in records)
+            if "damaged" in records and "lease" not in records:
+                records.pop("pid", None)  # perhaps that was its lease: then it must not run on without one
+            content += (records[verb] for verb in ("start", "pid", "lease") if verb in records)
         else:
             ended[key] = _lost(
                 key, at_ms, "the machine was restarted while it ran" if known else "its record is damaged"
@@ -127,7 +129,9 @@ def _replay(folder: int, at_ms: int) -> tuple[dict[str, list[Any]], dict[str, di
             )
         if verb == "damaged":
             faults.append(f"line {number} of guard.log is damaged")
-            if key and key not in begun and key not in ended:
+            if key in begun:
+                begun[key]["damaged"] = [verb]
+            elif key and key not in ended:
                 ended[key] = _lost(key, at_ms, faults[-1])
         elif verb == "forget":
             for one in key:

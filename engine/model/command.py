@@ -11,7 +11,7 @@ import msgspec
 from engine.base.codec import Value
 from engine.base.ids import OrderId
 from engine.model.item import AnyItem
-from engine.model.job import OnLost, Start
+from engine.model.job import LeaseTerms, OnLost, Start
 from engine.model.order import Mark, Order
 from engine.model.outcome import Outcome
 from engine.model.workflow import Workflow
@@ -73,15 +73,46 @@ class StartAttempt(NodeCommand, frozen=True):
     start: Start
 
 
+class OfferAttempt(NodeCommand, frozen=True):
+    """Claim this attempt when you are asked for renewals, and begin it once a lease is granted.
+
+    A command of its own: a subagent of a version without leases refuses it, where it would begin a plain start.
+    """
+
+    start: Start
+    terms: LeaseTerms
+
+
 class KillAttempt(NodeCommand, frozen=True):
     """End this attempt: TERM, then KILL after its delay."""
 
     key: str
 
 
+class AskRenewals(NodeCommand, frozen=True):
+    """Which of these leased attempts do you run or claim? A query, answered by Renewals."""
+
+    keys: tuple[str, ...]
+
+
+class Renewals(NodeCommand, frozen=True):
+    """These I run or claim, and ask leases for; `asked_ms` is my monotonic clock before I said so."""
+
+    asked_ms: int
+    keys: tuple[str, ...]
+
+
+class GrantLeases(NodeCommand, frozen=True):
+    """Leases for these, `span_ms` from `asked_ms` of your clock on; sent outside of the streams, so it may be lost."""
+
+    asked_ms: int
+    span_ms: int
+    keys: tuple[str, ...]
+
+
 OrderCommand = MarkOrder | ReleaseHeld
 ToAgent = AttachWorkflow | AttachItems | AttachOrder | MarkOrder | ReleaseHeld
-ToSubagent = StartAttempt | KillAttempt
+ToSubagent = StartAttempt | OfferAttempt | KillAttempt
 
 
 # --- subagent → agent: reports, the records of a subagent's outbox ----------------------------------------------------

@@ -51,6 +51,20 @@ class EpochBegan(Event, frozen=True):
     node: str
 
 
+class PairForced(Event, frozen=True):
+    """An operator forced this node of a pair to act: what only the other node had is lost.
+
+    `own_last`: the last record here when it was asked; `peer_last`: the last that the other was known to have, -1 when
+    nothing was known.
+    """
+
+    at_ms: int
+    node: str
+    epoch: int
+    own_last: int
+    peer_last: int
+
+
 class WorkflowDeployed(Event, frozen=True):
     """A version of a workflow is known here (at an agent: was sent by the controller)."""
 
@@ -326,6 +340,7 @@ class OrdersDeleted(Event, frozen=True):
 
 AnyEvent = (
     EpochBegan
+    | PairForced
     | WorkflowDeployed
     | ItemChanged
     | ItemRemoved

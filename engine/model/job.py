@@ -35,6 +35,20 @@ class OnLost(enum.StrEnum):
     FAIL = "fail"
 
 
+class OnPartition(enum.StrEnum):
+    """What becomes of an attempt whose director can not be heard."""
+
+    CONTINUE = "continue"
+    STOP = "stop"  # it holds a lease, and is ended when that runs out
+
+
+class LeaseTerms(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How an attempt ends when its lease does; see engine/rules/leases.py."""
+
+    grace_ms: int  # G: from TERM to KILL
+    margin_ms: int  # K: KILL goes out so long before the lease ends
+
+
 class Start(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One attempt, ready to run: everything evaluated, nothing left to decide. Spans in milliseconds."""
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 import msgspec
 
 from engine.base.codec import encode
-from engine.base.pair import AnyPairMessage, InstallSnapshot, Rep, RepAck, RepNack
+from engine.base.pair import AnyPairMessage, Beat, InstallSnapshot, Rep, RepAck, RepNack, Yield
 from engine.base.wire import Raw
 from engine.ports import Entry, Record
 
@@ -36,6 +36,16 @@ def entries_of(rep: Rep, skip: int = 0) -> list[Entry]:
         Entry(first + place, rep.epochs[place], *_decode_body(rep.bodies[place]))
         for place in range(skip, len(rep.bodies))
     ]
+
+
+def last_told(message: AnyPairMessage) -> int:
+    """Return up to which record its sender surely has, or had, a log; -1 where it does not say."""
+    match message:
+        case Beat(commit=last) | RepAck(index=last) | InstallSnapshot(index=last) | Yield(last=last):
+            return last
+        case Rep():
+            return message.prev_index + len(message.epochs)
+    return -1
 
 
 def fault_of(message: AnyPairMessage) -> str | None:

@@ -20,6 +20,7 @@ from engine.base.codec import encode
 from engine.base.log import logger
 from engine.base.pair import (
     AnyPairMessage,
+    Beat,
     Cas,
     InstallSnapshot,
     Ownership,
@@ -29,16 +30,20 @@ from engine.base.pair import (
     RepNack,
     Value,
 )
+from engine.base.pair_query import RegisterSeen
 from engine.base.tasks import TaskScope
+from engine.base.wire import FEATURE_LEVEL
 from engine.journal.retention import Hold
-from engine.pair.content import entries_of
+from engine.pair.cells import FEATURE, cells, feature_level
+from engine.pair.content import entries_of, last_told
+from engine.pair.forcing import Forcing, cells_of, read_forcing
 from engine.pair.peer import Peer
+from engine.pair.register_watch import RegisterWatch
 from engine.pair.schedule import Schedule, tick_ms
 from engine.pair.sender import Sender
 from engine.pair.staging import Staging, snapshot_of
-from engine.ports import Clock, Entry, Record, Register, RegisterUnreachable, Store
+from engine.ports import Clock, Entry, Register, RegisterUnreachable, Snapshot, Store
 from engine.rules.pair import lease, machine, ownership, replication
-from engine.rules.pair.log import LogShape
 from engine.rules.pair.state import (
     LEASED,
     Activate,
@@ -58,8 +63,6 @@ from engine.rules.pair.state import (
 )
 from engine.runtime.supervisor import SteppedDown
 
-CFG, LOG_EPOCH, STORE_ID = "pair cfg", "pair log epoch", "pair store"
-
 HELD_MAX = 64  # messages that wait for a write of ours
 HELD_BYTES_MAX = 32 << 20  # a single larger one goes alone
 ASKING_MAX = 8  # questions to the register under way; an answer comes within takeover_ms or not at all
@@ -67,7 +70,6 @@ ALARMS_KEPT_MAX = 100
 LATE_MS_MIN = 20  # less is no lateness but the loop's own grain
 
 log = logger("pair")
-_decode_cfg = msgspec.msgpack.Decoder(Ownership).decode
 
 
 class Replica:
@@ -84,11 +86,24 @@ class Replica:
         on_activate: Callable[[int], None],
         on_epoch: Callable[[int], None],
         on_ended: Callable[[BaseException], None],
+        on_drain: Callable[[], None] = lambda: None,
+        feature: int = FEATURE_LEVEL,
     ) -> None:
-        """`on_activate(epoch)`: begin to act; `on_epoch(epoch)`: the next records carry it; `on_ended`: stop."""
+        """`on_activate(epoch)`: begin to act; `on_epoch(epoch)`: the next records carry it; `on_ended`: stop.
+
+        `on_drain`: come to a stop, then call `yields`; `feature`: the level of events that this program reads.
+        """
         self.who = who
         self.me = me
         self.alarms: list[str] = []  # for people, newest last
+        self.forcing: Forcing | None = read_forcing(store)
+        self.feature_level = feature_level(store)  # of events that both nodes read, so that they may be written
+        self.peer_last = -1  # the last record that the other node is known to have had
+        self.taken_bytes = 0  # of records that the owner sent, since the start
+        self.feature = feature
+        self._owner_first = 0  # the first record that the owner keeps
+        self._on_drain = on_drain
+        self._watch = RegisterWatch(who.cluster, clock.monotonic_ms(), who.times.batch_ms)
         self._store = store
         self._register = register
         self._clock = clock
@@ -152,7 +167,12 @@ class Replica:
         return lease.status(self.me, self._now())
 
     def holds(self) -> list[Hold]:
-        """Return from where on the journal is kept: what a peer has acknowledged that is in sync, or about to be."""
+        """Return from where on the journal is kept: what a peer has acknowledged that is in sync, or about to be.
+
+        A standby keeps what the owner keeps: it may be asked for the same tomorrow.
+        """
+        if self.me.role is Role.STANDBY:
+            return [Hold("owner", self._owner_first)]
         needs = self.me.peer_index if self.me.role in LEASED else self._sender.needs
         return [] if needs is None else [Hold("standby", max(needs, 0))]
 
@@ -162,15 +182,91 @@ class Replica:
             self._doubt = max(self._doubt, epoch)
             self._ask(Read(self.me.highest, self.who.store))
 
+    @property
+    def register(self) -> RegisterSeen:
+        """What is known of the register."""
+        return self._watch.seen(self.me, self._now())
+
+    async def change(self) -> None:
+        """Wait until a rule has done something."""
+        await self._change()
+
+    def peer_reads(self, feature: int) -> None:
+        """The other node has told which level of events it reads; what both read may be written once that is kept.
+
+        Kept, because from then on a node that reads less must not be let in again.
+        """
+        both = min(feature, self.feature)
+        if both > self.feature_level and not self._closed:
+            self._scope.start(self._raise_feature(both), "raise the feature level")
+
+    async def _raise_feature(self, level: int) -> None:
+        await self._store.set_cells({FEATURE: encode(level)})
+        self.feature_level = max(self.feature_level, level)
+
+    # --- what people ask ----------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Ask the register, if it has not been asked lately: somebody wants to know whether it answers."""
+        now_ms = self._now()
+        if not self._is_over and now_ms - max(self.me.looked_ms, self.me.answered_ms) >= self.who.times.again_ms:
+            self.me.looked_ms = now_ms
+            self._ask(Read(self.me.highest, self.who.store))
+
+    def switch_over(self) -> bool:
+        """Begin to hand over; False when this node can not, because it is not coupled."""
+        effects = ownership.switch_over(self.me, self.who)
+        self._do(effects)
+        return bool(effects)
+
     def yields(self) -> bool:
         """Hand over, after a switch-over was asked and everything is acknowledged; False when that can not be now."""
         effects = ownership.drained(self.me, self.who, self._now())
         self._do(effects)
         return bool(effects)
 
-    def force_take_over(self) -> None:
-        """Take over whatever the other node holds (R14); an operator has confirmed that it is off."""
-        self._do(ownership.force_take_over(self.me, self.who, self._now()))
+    async def force_take_over(self) -> bool:
+        """Ask for the pair whatever the other node holds (R14); an operator has confirmed that it is off.
+
+        False when this node can not ask. The answer is what the register says next.
+        """
+        effects = ownership.force_take_over(self.me, self.who, self._now())
+        if not effects:
+            return False
+        (ask,) = effects
+        assert isinstance(ask, Ask)
+        assert isinstance(ask.question, Cas)
+        forcing = Forcing(ask.question.new, self.me.log.last, self.peer_last)
+        await self._store.set_cells(cells_of(forcing))
+        self.forcing = forcing
+        self._do(effects)
+        return True
+
+    # --- a standby's journal ------------------------------------------------------------------------------------------
+
+    @property
+    def compared(self) -> int:
+        """How far a standby's own log is acknowledged and will not be dropped."""
+        return replication.compared(self.me)
+
+    async def wait(self, index: int) -> None:
+        """Return once the log is compared so far; for the keeper of a standby's journal."""
+        while self.compared < index:
+            await self._change()
+
+    async def keep_snapshot(self, snapshot: Snapshot) -> bool:
+        """Keep a snapshot that was made of our own log; False when it is not one of it any more.
+
+        What is asked of the store from here on comes behind it: a snapshot of the owner's, taken in place of the log,
+        covers more.
+        """
+        while self.me.writing:
+            await self._change()
+        if not replication.may_keep(self.me, snapshot.index, snapshot.epoch):
+            return False
+        await self._store.add_snapshot(snapshot)
+        replication.based(self.me, snapshot.index, snapshot.epoch)
+        return True
 
     # --- inputs -------------------------------------------------------------------------------------------------------
 
@@ -178,6 +274,9 @@ class Replica:
         """Take a message of the peer."""
         if self._is_over:
             return
+        self.peer_last = max(self.peer_last, last_told(message))
+        if isinstance(message, Beat) and message.epoch >= self.me.highest:
+            self._owner_first = message.first
         # A part is kept only where its snapshot may be taken; else it is what a whole one would be: a sign of an epoch.
         if isinstance(message, InstallSnapshot) and self._may_stage(message):
             whole = self._staging.add(message)
@@ -204,6 +303,7 @@ class Replica:
     def connected(self) -> None:
         """There is a new connection to the peer; what was sent on the one before may be lost."""
         self._sender.begin_anew()
+        self._beat()  # who comes back must not wait for the next beat to be able to grant
 
     @property
     def _is_over(self) -> bool:
@@ -236,10 +336,14 @@ class Replica:
                     lease.late(self.me, now_ms, late_ms, times)
                 self._do(machine.tick(self.me, self.who, now_ms))
             if beats.take(now_ms) is not None:
-                beat = lease.beat_of(self.me, now_ms, self._batch_age_ms(now_ms))
-                if beat is not None:
-                    self._peer.send(beat)
+                self._beat()
             await asyncio.sleep(max(0, min(ticks.due_ms, beats.due_ms) - self._now()) / 1_000)
+
+    def _beat(self) -> None:
+        now_ms = self._now()
+        beat = lease.beat_of(self.me, now_ms, self._batch_age_ms(now_ms))
+        if beat is not None:
+            self._peer.send(msgspec.structs.replace(beat, first=self._store.first))
 
     # --- effects ------------------------------------------------------------------------------------------------------
 
@@ -272,7 +376,7 @@ class Replica:
                 self._on_epoch(epoch)
                 self._sender.go_on(epoch)
             case Drain():
-                pass
+                self._on_drain()
 
     def alarm(self, sentence: str) -> None:
         """Tell a person, once."""
@@ -299,10 +403,15 @@ class Replica:
                     found, known = await self._register.cas(question.expected, question.new), question.expected.epoch
                 else:
                     found, known = await self._register.read(self.who.cluster), question.known
-        except (RegisterUnreachable, TimeoutError):
+        except (RegisterUnreachable, TimeoutError) as fault:
+            why = str(fault) or f"No answer came within {self.who.times.takeover_ms} ms."
+            sentence = self._watch.failed(why, self._now())
+            if sentence is not None:
+                self.alarm(sentence)
             return
         finally:
             self._asking -= 1
+        self._watch.answered(found, self._now())
         value = Value(found, known, question.store)
         self._do(ownership.on_value(self.me, self.who, value, self._now()))
         self._settle_doubt(found)
@@ -321,7 +430,7 @@ class Replica:
         """Do one write, tell the rules, and go on with what waited for it."""
         match effect:
             case Keep(cfg, log_epoch):
-                await self._store.set_cells(cells(log_epoch, cfg))
+                await self._store.set_cells({**cells(log_epoch, cfg), **self._confirm(cfg)})
             case Write() if isinstance(taken, Rep):
                 await self._write_rep(effect, taken)
             case Write():
@@ -343,48 +452,22 @@ class Replica:
             self._held_bytes -= _size_bytes(message)
             self._hear(message)
 
+    def _confirm(self, cfg: Ownership) -> dict[str, bytes]:
+        """Return what is written with a value that a forced takeover asked for: it is to be journaled now."""
+        if self.forcing is None or self.forcing.asked != cfg:
+            return {}
+        self.forcing = msgspec.structs.replace(self.forcing, has_won=True)
+        return cells_of(self.forcing)
+
     async def _write_rep(self, write: Write, rep: Rep) -> None:
         if write.drop_after is not None:
             await self._store.truncate_after(write.drop_after, cells(write.log_epoch))
         entries = entries_of(rep, write.skip)
         if entries:
+            self.taken_bytes += sum(len(entry.events) for entry in entries)
             await self._store.append(entries, cells(write.log_epoch))
         elif write.drop_after is None and write.log_epoch > self.me.log_epoch:
             await self._store.set_cells(cells(write.log_epoch))
-
-
-def cells(log_epoch: int, cfg: Ownership | None = None) -> dict[str, bytes]:
-    """Return the local cells of a write."""
-    found = {LOG_EPOCH: encode(log_epoch)}
-    if cfg is not None:
-        found[CFG] = encode(cfg)
-    return found
-
-
-async def boot_state(store: Store, now_ms: int) -> Pair:
-    """Return the state of a new incarnation from what the disk holds; StoreFault names a damaged record."""
-    snapshot = await store.snapshot()
-    shape = LogShape() if snapshot is None else LogShape(snapshot.index, snapshot.epoch, snapshot.index)
-    async for records in store.replay(shape.last):
-        shape = shape.appended(_epochs(records))
-    cfg, log_epoch = store.cell(CFG), store.cell(LOG_EPOCH)
-    found = None if cfg is None else _decode_cfg(cfg)
-    return machine.boot(found, 0 if log_epoch is None else msgspec.msgpack.decode(log_epoch, type=int), shape, now_ms)
-
-
-def _epochs(records: Sequence[Record]) -> tuple[int, ...]:
-    return tuple(record.epoch for record in records)
-
-
-async def store_id(store: Store, new_id: Callable[[], str]) -> str:
-    """Return the store's identity; a store without one gets one, durable before anybody hears of it.
-
-    It is written at each boot: what a killed process had written and not fsynced is read again now, and would be
-    acknowledged; this write makes it durable first.
-    """
-    found = store.cell(STORE_ID) or new_id().encode()
-    await store.set_cells({STORE_ID: found})
-    return found.decode()
 
 
 def _size_bytes(message: Rep | InstallSnapshot) -> int:

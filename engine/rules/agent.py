@@ -20,13 +20,15 @@ from engine.model.effect import AnyEffect, LinksChanged, TellSubagent
 from engine.model.event import Event, OrderEvent
 from engine.model.item import AgentItem, AnyItem, BundleItem, SubagentItem
 from engine.model.language import Language
-from engine.model.order import Mark, Order
+from engine.model.order import Mark, Order, OrderState
 from engine.model.outcome import Outcome, cut, failed, unknown
 from engine.model.position import following
 from engine.rules.agent_state import AgentSnapshot, AgentState, agent_state_of
 from engine.rules.branches import size_of
 from engine.rules.director import SubagentState, may_end_with
+from engine.rules.forced import TakenOverByForce, apply_forced, decide_forced
 from engine.rules.instructions.job import limit_key
+from engine.rules.leases import LeaseTimes, terms_of
 from engine.rules.marks import mark_events
 from engine.rules.node_machine import NodeMachine, apply_shared, touched_orders, unsettled_orders, wake_effects
 from engine.rules.order import descendants, drop
@@ -41,6 +43,11 @@ StaleEpoch = problem(
     " one; or, of a pair, seed its register above {known}.",
 )
 NotHeld = problem("NotHeld", "Order {order} is not held for attempt {attempt}; look at it again before you release it.")
+NotUnreachable = problem(
+    "NotUnreachable",
+    "Attempt {attempt} of order {order} runs on subagent {subagent}, which is connected and will tell how it ends;"
+    " cancel the order with kill to end it. Only of one that can not be reached a person's word counts.",
+)
 
 FENCE_EPOCH_BITS = 32
 
@@ -66,6 +73,14 @@ class SubagentDown(msgspec.Struct, frozen=True):
     reason: str
 
 
+class LeaseExpired(msgspec.Struct, frozen=True):
+    """A leased attempt has surely ended: so long it was granted no lease."""
+
+    order: OrderId
+    added: int
+    attempt: int
+
+
 class ControllerAcknowledged(msgspec.Struct, frozen=True):
     """The controller has journaled our records up to this index."""
 
@@ -82,6 +97,8 @@ class ControllerSeen(msgspec.Struct, frozen=True):
 class AgentMachine(NodeMachine[AgentState]):
     """Rules of an agent and its director: one decision, one journal."""
 
+    lease_times = LeaseTimes()
+
     def __init__(self, language: Language, agent: AgentId) -> None:
         super().__init__(language)
         self.agent = agent
@@ -95,8 +112,10 @@ class AgentMachine(NodeMachine[AgentState]):
             SubagentReported: self._subagent_reported,
             SubagentUp: self._subagent_up,
             SubagentDown: self._subagent_down,
+            LeaseExpired: self._lease_expired,
             ControllerAcknowledged: self._acknowledged,
             ControllerSeen: self._seen,
+            TakenOverByForce: decide_forced,
         }
 
     def blank(self) -> AgentState:
@@ -146,9 +165,18 @@ class AgentMachine(NodeMachine[AgentState]):
 
     def _release_held(self, state: AgentState, command: commands.ReleaseHeld, now_ms: int) -> list[Event] | Problem:
         order = state.orders.get(command.order)
-        if order is None or not order.is_held or order.attempt != command.attempt:
+        if order is None or order.attempt != command.attempt:
             return NotHeld(order=command.order, attempt=command.attempt)
-        return [events.AttemptReleased(order.id, now_ms, command.attempt, command.choice)]
+        released = events.AttemptReleased(order.id, now_ms, command.attempt, command.choice)
+        if order.is_held:
+            return [released]
+        if order.state is not OrderState.PROCESSING or order.subagent is None or not state.owns(order):
+            return NotHeld(order=command.order, attempt=command.attempt)
+        subagent = state.subagents.get(order.subagent)
+        if subagent is not None and subagent.is_coupled:
+            return NotUnreachable(order=order.id, attempt=order.attempt, subagent=order.subagent)
+        message = f"subagent {order.subagent} can not be reached, and a person has seen that nothing of it runs there"
+        return [events.AttemptEnded(order.id, now_ms, order.attempt, unknown(message)), released]
 
     def _acknowledged(self, state: AgentState, command: ControllerAcknowledged, now_ms: int) -> list[Event]:
         gone: list[OrderId] = []
@@ -200,6 +228,13 @@ class AgentMachine(NodeMachine[AgentState]):
             ended[report.order] = None
             found.extend(ended_events(order, report, now_ms))
         return found
+
+    def _lease_expired(self, state: AgentState, command: LeaseExpired, now_ms: int) -> list[Event]:
+        order = state.under_way(command.order, command.added, command.attempt)
+        if order is None or not state.step_of(order).is_leased:
+            return []
+        message = f"its lease ran out: subagent {order.subagent} was not heard for {self.lease_times.director_ms} ms"
+        return [events.AttemptEnded(order.id, now_ms, order.attempt, unknown(message))]
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -260,10 +295,23 @@ class AgentMachine(NodeMachine[AgentState]):
                 owed.append(commands.KillAttempt(key_of(order)))
         return owed
 
-    def start_command(self, state: AgentState, order: Order, now_ms: int) -> commands.StartAttempt:
-        """Return the command that starts an order's present attempt."""
-        fence = (state.epoch << FENCE_EPOCH_BITS) + order.attempt
-        return commands.StartAttempt(state.step_of(order).start(View(state, now_ms), order, key_of(order), fence))
+    def start_command(
+        self, state: AgentState, order: Order, now_ms: int
+    ) -> commands.StartAttempt | commands.OfferAttempt:
+        """Return the command that starts an order's present attempt, or offers it if it needs a lease."""
+        step, fence = state.step_of(order), (state.epoch << FENCE_EPOCH_BITS) + order.attempt
+        start = step.start(View(state, now_ms), order, key_of(order), fence)
+        return (
+            commands.OfferAttempt(start, terms_of(self.lease_times)) if step.is_leased else commands.StartAttempt(start)
+        )
+
+    def leased(self, state: AgentState) -> list[tuple[str, SubagentId]]:
+        """Return the attempts under way that run only while they hold a lease: key and subagent."""
+        found: list[tuple[str, SubagentId]] = []
+        for subagent, orders in state.slots.by_subagent.items():
+            under_way = (state.orders[one] for one in orders)
+            found.extend((key_of(order), subagent) for order in under_way if state.step_of(order).is_leased)
+        return found
 
     def encode_state(self, state: AgentState) -> bytes:
         return self.language.encode(state.snapshot())
@@ -407,6 +455,7 @@ def _forgotten(state: AgentState, event: events.OrdersForgotten) -> None:
 
 _APPLY: dict[type[Event], Any] = {
     events.EpochBegan: _began,
+    events.PairForced: apply_forced,
     events.ControllerObeyed: _obeyed,
     events.ItemChanged: _item_changed,
     events.ItemRemoved: _item_removed,

@@ -32,6 +32,7 @@ class AgentSnapshot(msgspec.Struct, array_like=True):
     lines: list[OrderId]
     item: AgentItem | None
     controller_epoch: int = 0
+    forced_epoch: int = 0
 
 
 class AgentState(NodeState):
@@ -75,6 +76,13 @@ class AgentState(NodeState):
     def step_of(self, order: Order) -> Execute:
         """Return the job step at which an order stands."""
         return cast("Execute", self.workflows[order.workflow].at(order.position))
+
+    def under_way(self, order_id: OrderId, added: int, attempt: int) -> Order | None:
+        """Return the order whose present attempt is this one and has not ended, None when that is over."""
+        order = self.orders.get(order_id)
+        if order is None or order.state is not OrderState.PROCESSING or not self.owns(order):
+            return None
+        return order if (order.added, order.attempt) == (added, attempt) else None
 
     def restated(self, order: Order, before: OrderState | None) -> None:
         if order.subagent is not None:
@@ -123,6 +131,7 @@ class AgentState(NodeState):
             lines=list(self.lines),
             item=self.item,
             controller_epoch=self.controller_epoch,
+            forced_epoch=self.forced_epoch,
         )
 
 
@@ -136,6 +145,7 @@ def agent_state_of(snapshot: AgentSnapshot) -> AgentState:
     state = AgentState(snapshot.agent)
     state.node, state.epoch, state.item = snapshot.node, snapshot.epoch, snapshot.item
     state.controller_epoch = snapshot.controller_epoch
+    state.forced_epoch = snapshot.forced_epoch
     state.subagents = {one.item.id: one for one in snapshot.subagents}
     state.bundles = {one.id: one for one in snapshot.bundles}
     state.turns, state.detached = snapshot.turns, snapshot.detached

@@ -30,6 +30,7 @@ from engine.rules.controller_state import (
     controller_state_of,
     owed_key,
 )
+from engine.rules.forced import TakenOverByForce, apply_forced, decide_forced
 from engine.rules.node_machine import NodeMachine, apply_shared, touched_orders, unsettled_orders, wake_effects
 from engine.rules.operator_command import OperatorCommand
 from engine.rules.order import apply_order_event, drop
@@ -99,6 +100,8 @@ class ControllerMachine(NodeMachine[ControllerState]):
             return self._refused(state, command, now_ms)
         if isinstance(command, RegisterAsked):
             return decide_register(state, command, now_ms)
+        if isinstance(command, TakenOverByForce):
+            return decide_forced(state, command, now_ms)
         raise AssertionError(f"the controller has no rule for {type(command).__name__}")
 
     def advance(self, state: ControllerState, key: str, now_ms: int) -> list[Event]:
@@ -248,6 +251,11 @@ def _began(state: ControllerState, event: events.EpochBegan) -> None:
         entry.is_coupled = False
 
 
+def _forced(state: ControllerState, event: events.PairForced) -> None:
+    apply_forced(state, event)
+    state.unconfirmed = dict.fromkeys(state.ownerships)  # who owned them last, only the other controller may have known
+
+
 def _item_changed(state: ControllerState, event: events.ItemChanged) -> None:
     item = event.item
     if isinstance(item, AgentItem):
@@ -289,6 +297,7 @@ def _deleted(state: ControllerState, event: events.OrdersDeleted) -> None:
 
 _APPLY: dict[type[Event], Any] = {
     events.EpochBegan: _began,
+    events.PairForced: _forced,
     events.ItemChanged: _item_changed,
     events.ItemRemoved: _item_removed,
     events.AgentCoupled: _agent_coupled,

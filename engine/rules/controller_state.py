@@ -34,6 +34,7 @@ class ControllerSnapshot(msgspec.Struct, array_like=True):
     terminated: list[OrderId]
     ownerships: list[Ownership] = []
     unconfirmed: list[str] = []
+    forced_epoch: int = 0
 
 
 class ControllerState(NodeState):
@@ -113,6 +114,7 @@ class ControllerState(NodeState):
             terminated=list(self.terminated),
             ownerships=list(self.ownerships.values()),
             unconfirmed=list(self.unconfirmed),
+            forced_epoch=self.forced_epoch,
         )
 
 
@@ -131,5 +133,6 @@ def controller_state_of(snapshot: ControllerSnapshot) -> ControllerState:
     state.terminated = dict.fromkeys(snapshot.terminated)
     state.ownerships = {one.cluster: one for one in snapshot.ownerships}
     state.unconfirmed = dict.fromkeys(snapshot.unconfirmed)
+    state.forced_epoch = snapshot.forced_epoch
     state.restore(snapshot.orders, snapshot.workflows)
     return state

@@ -97,4 +97,6 @@ def _status(view: View) -> q.NodeStatus:
     if isinstance(state, ControllerState):
         peers = {agent: entry.is_coupled for agent, entry in state.agents.items()}
     counts = {"orders": len(state.orders), "workflows": len(state.workflows), "epoch": state.epoch}
+    if state.forced_epoch:
+        counts["forced_epoch"] = state.forced_epoch  # what was acknowledged before it may be lost
     return q.NodeStatus(state.node, counts, peers)

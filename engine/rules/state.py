@@ -21,6 +21,7 @@ class NodeState:
         self.agent = agent
         self.node = ""
         self.epoch = 0
+        self.forced_epoch = 0  # of the last takeover by force (R14): what was acknowledged before may be lost
         self.orders: dict[OrderId, Order] = {}
         self.workflows: dict[WorkflowId, Workflow] = {}
         self.open_branches: dict[OrderId, int] = {}  # derived: forked order → branches that have not ended

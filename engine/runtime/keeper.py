@@ -2,16 +2,17 @@
 
 * A snapshot is made when enough has been appended since the last one, never above what is acknowledged.
 * Records are trimmed up to the snapshot, but not beyond what a reader still needs, within bounds.
-* A snapshot that can not be made is a line in the log and another try later; the node goes on.
+* A snapshot that can not be made, or that does not fit the journal any more, is a line in the log and another try
+  later; the node goes on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from engine.base.log import logger
 from engine.journal.retention import Bounds, Growth, Hold, Sample, decide_trim
 from engine.journal.snapshots import SnapshotFailed
-from engine.ports import Clock, SnapshotMaker, Store
+from engine.ports import Clock, Snapshot, SnapshotMaker, Store
 
 SNAPSHOT_EVERY_RECORDS = 100_000
 
@@ -40,9 +41,10 @@ class Keeper:
         holds: Callable[[], Sequence[Hold]],
         every_records: int = SNAPSHOT_EVERY_RECORDS,
         bounds: Bounds | None = None,
+        add: Callable[[Snapshot], Awaitable[bool]] | None = None,
     ) -> None:
         """`shown`: the highest index that is acknowledged; `written_bytes`: appended since the start; `holds`: who must
-        still read what.
+        still read what; `add`: keeps a snapshot, or says False where the journal has changed meanwhile.
         """
         self.snapshots = 0
         self.failures = 0
@@ -56,6 +58,7 @@ class Keeper:
         self._every_records = every_records
         self._bounds = bounds or Bounds()
         self._growth = Growth()
+        self._add = add or self._add_always
 
     async def run(self) -> None:
         """Keep on; ends only with its node."""
@@ -71,9 +74,16 @@ class Keeper:
                 self.failures += 1
                 log.warning("no snapshot", index=index, reason=str(failure))
                 continue
-            await self._store.add_snapshot(snapshot)
+            if not await self._add(snapshot):
+                self.failures += 1
+                log.warning("a snapshot is not of this journal any more", index=index)
+                continue
             self.snapshots += 1
             await self._trim(snapshot.index)
+
+    async def _add_always(self, snapshot: Snapshot) -> bool:
+        await self._store.add_snapshot(snapshot)
+        return True
 
     async def _trim(self, snapshot_index: int) -> None:
         now = Sample(self._shown(), self._clock.now_ms(), self._written_bytes())

@@ -92,6 +92,8 @@ class NodeLoop(Generic[S]):
         self._keep_news = asyncio.Event()
         self._show_news = asyncio.Event()
         self._in_flight = 0
+        self._resting = False
+        self._shown_all = asyncio.Event()
 
     @property
     def epoch(self) -> int:
@@ -143,6 +145,18 @@ class NodeLoop(Generic[S]):
         if isinstance(answer, EngineClosed):
             raise answer
 
+    async def rest(self) -> None:
+        """Decide nothing more, and return once everything decided is shown; what comes waits until `go_on`."""
+        self._resting = True
+        while self._in_flight:
+            self._shown_all.clear()
+            await self._shown_all.wait()
+
+    def go_on(self) -> None:
+        """End a rest."""
+        self._resting = False
+        self.mailbox.poke()
+
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         """Run something beside the loop that ends with the node."""
         self._scope.start(work, name)
@@ -167,7 +181,7 @@ class NodeLoop(Generic[S]):
             await asyncio.sleep(0)
 
     def _has_room(self) -> bool:
-        return self._in_flight < BATCHES_IN_FLIGHT_MAX
+        return self._in_flight < BATCHES_IN_FLIGHT_MAX and not self._resting
 
     def _take(self, work: Work, batch: Batch, now_ms: int) -> None:
         if work.read is not None:
@@ -243,6 +257,8 @@ class NodeLoop(Generic[S]):
                 (done or self._perform)(shown)
             self._to_show.popleft()
             self._in_flight -= 1
+            if not self._in_flight:
+                self._shown_all.set()
             if self._in_flight < BATCHES_IN_FLIGHT_MAX:
                 self.mailbox.poke()
 

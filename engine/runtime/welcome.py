@@ -14,7 +14,7 @@ PeerDiverged = problem(
 # Why no further attempt will do before a person has done something; told once, for from above it looks like silence.
 FOR_A_PERSON = (
     *("WrongPeer", "FeatureTooOld", "PeerBehind", "PeerDiverged", "Diverged", "TooOld", "StaleEpoch"),
-    *("NotMine", "NotMyPeer", "TimesDiffer", "StaleIncarnation"),
+    *("NotMine", "NotMyPeer", "TimesDiffer", "PeerTooOld", "StaleIncarnation", "StaleDirector"),
 )
 
 

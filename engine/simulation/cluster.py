@@ -317,7 +317,7 @@ class SimCluster(People):
                 self.lookout.watch_agent(agent.agent)
                 return agent
             subagent = await boot_subagent(world, url, CLUSTER, closed, self._callables, language)
-            self.lookout.watch_subagent(subagent)
+            self.lookout.watch_subagent(subagent, lambda: node.disk.image.cells)
             self.lookout.sometimes("process: adopted", node.machine.counts["adopted"] > adopted)
             return subagent
         except BaseException as error:
@@ -369,7 +369,7 @@ class SimCluster(People):
             world.end("the node crashed", notice=notice)
         self.network.drop_node(name, notice=notice)
         process.gone.set()
-        if node.role != SUBAGENT:
+        if node.role != CLIENT:
             lost, kept, torn = (node.disk.counts[one] for one in ("lost_writes", "kept_writes", "torn_writes"))
             node.disk.lose_power()
             self.lookout.sometimes("disk: tail lost", node.disk.counts["lost_writes"] > lost)

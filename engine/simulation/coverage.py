@@ -34,6 +34,8 @@ CATALOGUE: dict[str, str] = {
     "link: records to catch up": "a link was coupled after the agent's records of the time without it were adopted",
     "link: command unanswered": "a client lost its link with a command under way, and sent it again",
     "link: command repeated": "the controller was sent an order that it had already",
+    "link: half-open": "only one end of a connection was told that it had ended",
+    "network: swizzled": "nodes were cut off one by one and healed in another order",
     "link: peer silent": "a link ended because nothing was heard for three beats",
     # alone
     "alone: attempt assigned": "an agent assigned an attempt while the controller was down",
@@ -55,6 +57,7 @@ CATALOGUE: dict[str, str] = {
     "join: branch failed": "a fork waited for a person because a branch had failed",
     # nodes
     "node: restarted by supervisor": "a node that ended by itself was booted again by its supervisor",
+    "node: restart loop": "a node crashed again and again while it booted",
     "node: paused": "a node was paused for longer than three beats",
     "clock: jumped back": "a wall clock was set back while an order waited for an instant",
     "order: two agents": "an order ran on two agents, one after the other",
@@ -68,7 +71,7 @@ PAIR_CATALOGUE: dict[str, str] = {
     "pair: takeover refused": "the register refused the pair to one who asked too late",
     "pair: fenced": "an owner's lease ran out",
     "pair: stepped down": "a controller stopped because the other one owns the pair",
-    "pair: stale controller refused": "an agent told a controller that its epoch is over",
+    "pair: stale epoch refused": "somebody told a node of a pair that its epoch is over",
     "pair: tail dropped": "a standby dropped durable records that nobody had acknowledged",
     "pair: disk replaced": "an empty disk took the place of one that was in sync",
     "pair: snapshot installed": "a standby was given a snapshot in place of its log",
@@ -79,6 +82,19 @@ PAIR_CATALOGUE: dict[str, str] = {
     "pair: crash of the standby": "a standby was crashed",
     "pair: crash while pending": "a controller was crashed that owned the pair and waited for the end of a lease",
     "pair: crash with the register down": "a controller was crashed while the register was down",
+    "pair: disk fault of the active": "an fsync of the owner failed",
+    "pair: disk fault of the standby": "an fsync of the standby failed",
+    "pair: disk restored": "an older copy took the place of a disk that was in sync, under a new store id",
+    "pair: damaged record found": "a node of a pair did not boot because a bit of its journal had flipped",
+    "pair: half-open": "one of both believed in a connection that the other had lost",
+    "pair: taken over from a deaf one": "an owner that heard nobody lost the pair to the other one",
+    "pair: taken over from one whose fsync hangs": "an owner that could not write lost the pair to the other one",
+    "pair: false stale": "an owner was told that its epoch is over when it was not, and went on",
+    "pair: clocks apart": "both clocks drifted apart, an hour apart besides",
+    "pair: register fell back": "the register forgot its newest epochs, which both nodes knew",
+    "pair: register emptied": "the register forgot everything",
+    "pair: register seeded": "an operator seeded the register above what both nodes knew",
+    "pair: forced": "an operator forced a node to take over while the other one was off",
 }
 
 

@@ -3,19 +3,21 @@
 * It outlives the incarnations of its node; the store on it is the journal's own `MemoryStore`.
 * A crash loses a part of what was not fsynced, at a record's border; what survives unasked is no fault, so the rest of
   the tail may be there although nobody was told.
+* A person may put another disk in its place: an empty one, or an older copy of it; and a bit of it may flip.
 * `on_durable` sees each record once it is durable, also one that survived a crash without an fsync. Who is half of a
   pair may drop a tail, or get a snapshot in place of its log: `on_dropped` and `on_installed` are told before.
 """
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
 import msgspec
 
 from engine.journal.memory import Image, MemoryDisk, MemoryStore
-from engine.ports import Record
+from engine.ports import Record, Store
 
 TORN_RECORDS_MAX = 20  # of the first write that is lost, so many records may be there all the same
 
@@ -51,8 +53,9 @@ class SimDisk(MemoryDisk):
         self.random = random
         self.pace = pace  # may be replaced at any time
         self.fails_with = 0  # an errno for the next fsync, once
-        names = "fsyncs faults crashes lost_writes kept_writes torn_writes replaced".split()
+        names = "fsyncs faults crashes lost_writes kept_writes torn_writes replaced restored damaged".split()
         self.counts = dict.fromkeys(names, 0)
+        self._sound: Image | None = None  # of a damaged disk: what it held before
         self._on_durable = on_durable
         self.on_dropped = on_dropped
         self.on_installed = on_installed
@@ -60,8 +63,17 @@ class SimDisk(MemoryDisk):
 
     @property
     def image(self) -> Image:
-        """What is durable now."""
-        return self._durable
+        """What is durable now; of a damaged disk what it held before."""
+        return self._durable if self._sound is None else self._sound
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether a bit of a durable record has flipped since the disk was put in."""
+        return self._sound is not None
+
+    async def open_store(self, name: str, check: Callable[[str], None] = lambda _: None) -> Store:
+        """Open the journal for a new incarnation; raises StoreFault."""
+        return self.open(name, check)
 
     def open(self, name: str, check: Callable[[str], None] = lambda _: None) -> MemoryStore:
         """Open the journal for a new incarnation, whose `check` refuses an fsync it must not ask for."""
@@ -75,6 +87,12 @@ class SimDisk(MemoryDisk):
         return store
 
     async def _fsync(self) -> None:
+        number = await self.pause()
+        if number:
+            raise OSError(number, {errno.ENOSPC: "no space left on device"}.get(number, "input/output error"))
+
+    async def pause(self) -> int:
+        """Let the time of an fsync pass; returns the errno with which it fails, 0 when it does not."""
         pace, draw = self.pace, self.random.random
         self.counts["fsyncs"] += 1
         span_ms = self.random.uniform(pace.fsync_ms_min, pace.fsync_ms_max)
@@ -86,9 +104,8 @@ class SimDisk(MemoryDisk):
             number = errno.EIO
         if not number and pace.full_rate and draw() < pace.full_rate:
             number = errno.ENOSPC
-        if number:
-            self.counts["faults"] += 1
-            raise OSError(number, {errno.ENOSPC: "no space left on device"}.get(number, "input/output error"))
+        self.counts["faults"] += bool(number)
+        return number
 
     def harden(self, upto: int) -> None:
         super().harden(upto)
@@ -97,7 +114,7 @@ class SimDisk(MemoryDisk):
     def _tell(self) -> None:
         if self._on_durable is None:
             return
-        image = self._durable
+        image = self.image
         kept = self._still_there(image)
         if kept < len(self._told):
             del self._told[kept:]
@@ -132,12 +149,36 @@ class SimDisk(MemoryDisk):
         self.counts["torn_writes"] += bool(torn and self._durable.tip.index > before)
         self._tell()
 
+    # --- what a person does to it while its node is down
+
     def replace(self) -> None:
         """Put an empty disk in its place: everything is lost."""
-        self.crash()
-        self._durable, self._written = Image(), Image()
-        self._hardened = 0
+        self._set(Image())
         if self._told:
             self._told = []
             self.on_dropped(0)
         self.counts["replaced"] += 1
+
+    def backup(self) -> Any:
+        """Return a copy of what is durable now, for `restore`."""
+        return self._durable.copied()
+
+    def restore(self, backup: Any, forget: Sequence[str] = ()) -> None:
+        """Put an older copy in its place; the cells named in `forget` are not taken over."""
+        self._set(backup.copied())
+        for name in forget:
+            self._durable.cells.pop(name, None)
+            self._written.cells.pop(name, None)
+        self.counts["restored"] += 1
+        self._tell()
+
+    def damage(self, index: int) -> None:
+        """Flip a bit in the events of a durable record."""
+        self._sound = self._durable.copied()
+        super().damage(index)
+        self.counts["damaged"] += 1
+
+    def _set(self, image: Image) -> None:
+        self.crash()
+        self._durable, self._written = image, image.copied()
+        self._hardened, self._sound = 0, None

@@ -21,12 +21,17 @@ from engine.simulation.disk import QUICK, DiskPace
 from engine.simulation.network import CALM, Weather
 from engine.simulation.node import AGENT, CLIENT, CONTROLLER, SUBAGENT
 from engine.simulation.pair_faults import PAIR_FAULTS, PAIR_WEIGHTS
+from engine.simulation.pair_losses import mend
 
 WALL_JUMP_MS_MAX = 600_000
 DRIFT_PPM_MAX = 500
 PAUSE_NOTICED_MS = 3_500.0  # longer than three beats
 BOOT_CRASH_RATE = 0.25  # of crashes that are followed by another one while the node boots again
 BOOT_MS_MAX = 25.0
+LOOPS_MAX = 7
+LOOP_WAIT_MS_MAX = 400.0  # until the next start
+LOOP_MS_MAX = 60.0  # until the next crash
+SWIZZLE_STEP_MS_MAX = 2_500.0
 AMBUSHES: tuple[type[Event], ...] = (
     events.OrderAdded,
     events.OrderAttaching,
@@ -75,6 +80,7 @@ class Storm:
         self.random = Random(f"{cluster.seed}/faults")
         self.counts: dict[str, int] = {}
         self.faults = faults
+        self.is_fallen = False  # the register of a pair has lost its state, and nobody has seeded it yet
         self._is_over = False
         self.ambushes: list[tuple[type[Event], str, float]] = []
         cluster.lookout.also(on_event=self._spring)
@@ -133,6 +139,7 @@ class Storm:
         cluster.network.weather = CALM
         if cluster.pair is not None:
             cluster.pair.heal()
+            mend(self, cluster.pair)
         for name, node in cluster.nodes.items():
             node.disk.pace, node.disk.fails_with = QUICK, 0
             node.machine.wall_offset_ms = 0
@@ -222,6 +229,24 @@ def _ambush(storm: Storm) -> bool:
     delay_ms = storm.random.choice((0.0, 0.0, storm.random.uniform(0, 6)))
     storm.ambushes.append((kind, name, delay_ms))
     return True
+
+
+def _restart_loop(storm: Storm) -> bool:
+    """Let a node be started again and again, and crash each time before or soon after it is there."""
+    name, rounds = storm.pick(CONTROLLER, AGENT, SUBAGENT), storm.random.randint(3, LOOPS_MAX)
+
+    def again(left: int) -> None:
+        cluster = storm.cluster
+        cluster.lookout.sometimes("node: restart loop", not left and not cluster.is_up(name))
+        cluster.crash(name, notice=storm.random.random() < 0.5)
+        if left:
+            storm.later(storm.span_ms(LOOP_WAIT_MS_MAX), partial(cluster.boot, name))
+            storm.later(LOOP_WAIT_MS_MAX + storm.random.uniform(0, LOOP_MS_MAX), partial(again, left - 1))
+        else:
+            storm.later(storm.span_ms(3_000), partial(cluster.boot, name))
+
+    again(rounds)
+    return storm.note(f"{name} crashes {rounds} times while it boots")
 
 
 def _guard_crash(storm: Storm) -> bool:
@@ -325,6 +350,34 @@ def _reset(storm: Storm) -> bool:
     return bool(broken) and storm.note(f"{broken} connections between {first} and {second} are reset")
 
 
+def _half_open(storm: Storm) -> bool:
+    first, second = storm.random.sample(_pair(storm), 2)
+    broken = storm.cluster.network.half_open(first, second)
+    storm.cluster.lookout.sometimes("link: half-open", broken)
+    return bool(broken) and storm.note(f"{broken} connections of {second} with {first} are half-open")
+
+
+def _swizzle(storm: Storm) -> bool:
+    """Cut some nodes off from all others, one by one, and heal them one by one in another order."""
+    names = [*storm.cluster.nodes, CLIENT]
+    chosen = storm.random.sample(names, storm.random.randint(2, len(names)))
+    network, at_ms = storm.cluster.network, 0.0
+    for name in chosen:
+        storm.later(at_ms, partial(network.partition, [name], [one for one in names if one != name]))
+        at_ms += storm.span_ms(SWIZZLE_STEP_MS_MAX)
+    for name in storm.random.sample(chosen, len(chosen)):
+        at_ms += storm.span_ms(SWIZZLE_STEP_MS_MAX)
+        storm.later(at_ms, partial(_join_again, storm, name, names))
+    storm.later(at_ms, partial(storm.cluster.lookout.sometimes, "network: swizzled"))
+    return storm.note(f"{' '.join(chosen)} are cut off one by one")
+
+
+def _join_again(storm: Storm, name: str, names: Sequence[str]) -> None:
+    for other in names:
+        if other != name:
+            storm.cluster.network.heal_between(name, other)
+
+
 def _weather(storm: Storm) -> bool:
     draw = storm.random.random
     storm.cluster.network.weather = Weather(
@@ -347,6 +400,7 @@ FAULTS: dict[str, Callable[[Storm], bool]] = {
     "pause": _pause,
     "mistake": _mistake,
     "ambush": _ambush,
+    "restart loop": _restart_loop,
     "guard crash": _guard_crash,
     "reboot": _reboot,
     "clock": _clock,
@@ -358,6 +412,8 @@ FAULTS: dict[str, Callable[[Storm], bool]] = {
     "partition": _partition,
     "clog": _clog,
     "reset": _reset,
+    "half open": _half_open,
+    "swizzle": _swizzle,
     "weather": _weather,
 }
 
@@ -370,6 +426,7 @@ WEIGHTS: dict[str, float] = {
     "pause": 3,
     "mistake": 1,
     "ambush": 8,
+    "restart loop": 1,
     "guard crash": 2,
     "reboot": 2,
     "clock": 1,
@@ -381,5 +438,7 @@ WEIGHTS: dict[str, float] = {
     "partition": 1,
     "clog": 2,
     "reset": 4,
+    "half open": 2,
+    "swizzle": 1,
     "weather": 1,
 }

@@ -279,7 +279,7 @@ class SimNetwork:
         self.weather = weather  # may be replaced at any time
         self.bytes_max = bytes_max
         self.frames_max = frames_max
-        names = "connections refused resets frames_sent frames_delivered frames_dropped".split()
+        names = "connections refused resets half_open frames_sent frames_delivered frames_dropped".split()
         self.counts = dict.fromkeys(names, 0)
         self._context: Context = copy_context()
         self._clock: Context = copy_context()  # to read the environment's time while a node runs
@@ -339,16 +339,34 @@ class SimNetwork:
                 end.outgoing.linger(self.latency_s())
                 end.outgoing.arm()
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is held back."""
+        now = self.now()
+        return self.weather == CALM and not self._cuts and all(until <= now for until in self._clogs.values())
+
     def reset(self, first: str, second: str) -> int:
         """Break every connection between two nodes in mid-stream, both ends being told; returns how many."""
+        broken = self._break_between(first, second, (first, second))
+        self.counts["resets"] += broken
+        return broken
+
+    def half_open(self, first: str, second: str) -> int:
+        """Break every connection between two nodes so that only `first` is told: `second` goes on sending into it."""
+        broken = self._break_between(first, second, (first,))
+        self.counts["half_open"] += broken
+        return broken
+
+    def _break_between(self, first: str, second: str, told: tuple[str, ...]) -> int:
         paths = ((first, second), (second, first))
         ends = [one for one in self._ends if one.outgoing.path in paths]
         broken = 0
         for end in ends:
-            if not end.outgoing.void:  # breaking a connection from one end makes it void from the other
-                self.break_ways(end.outgoing, tell_target=True, tell_source=True)
+            way = end.outgoing
+            if not way.void:  # breaking a connection from one end makes it void from the other
+                source, target = way.path
+                self.break_ways(way, tell_target=target in told, tell_source=source in told)
                 broken += 1
-        self.counts["resets"] += broken
         return broken
 
     def drop_node(self, node: str, *, notice: bool = True) -> None:

@@ -7,8 +7,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
+from actors.subagent import OBEYED
 from engine.base.codec import DecodeError
 from engine.base.ids import AgentId, OrderId
+from engine.base.wire import Hello
 from engine.model import command as commands
 from engine.model import event as events
 from engine.model.event import Event
@@ -28,6 +32,7 @@ from engine.simulation.node import AGENT, CONTROLLER, SUBAGENT, SimNode, SimProc
 from engine.simulation.processes import ProcessGroup
 from engine.simulation.timeline import Timeline
 
+STARTS = (commands.StartAttempt, commands.OfferAttempt)
 AGENT_STREAM = "agent "  # the controller's streams are called `agent <name>`
 
 
@@ -265,7 +270,7 @@ class Lookout:
         def owed(state: Any, subagent: Any, now_ms: int) -> Any:
             before = dict(self._started)
             found = owed_to_subagent(state, subagent, now_ms)
-            starts = [one.start.key for one in found if isinstance(one, commands.StartAttempt)]
+            starts = [one.start.key for one in found if isinstance(one, STARTS)]
             self.sometimes("link: start again", any(key in before for key in starts))
             return found
 
@@ -275,35 +280,42 @@ class Lookout:
             return command
 
         _put_in_place(machine, decide=decided, owed_to_subagent=owed, start_command=started)
-        self._watch_obedience(agent.identity.node, agent.reception)
+        name = agent.identity.node
+        self._watch_obedience(name, agent.reception, lambda _: self._obeyed.get(name, 0))
 
-    def _watch_obedience(self, agent: str, reception: Any) -> None:
-        """S6: no session, and no command, in an epoch below the highest that the agent has persisted."""
-        register, deliver, epochs = reception._register, reception._deliver, {}
+    def _watch_obedience(self, node: str, reception: Any, highest_of: Callable[[Hello], int]) -> None:
+        """S6: no session, and no command, in an epoch below the highest that the node has persisted."""
+        register, deliver, hellos = reception._register, reception._deliver, {}
 
-        def registered(hello: Any, line: Any) -> Any:
+        def registered(hello: Hello, line: Any) -> Any:
             session = register(hello, line)
-            epochs[session.id] = hello.epoch
-            if hello.epoch < self._obeyed.get(agent, 0):
-                text = f"{hello.node} in epoch {hello.epoch} after {self._obeyed[agent]} was obeyed"
-                self.breaches.tell(f"S6: {agent} opens a session with {text}")
+            hellos[session.id] = hello
+            if hello.epoch < (highest := highest_of(hello)):
+                text = f"{hello.node} in epoch {hello.epoch} after {highest} was obeyed"
+                self.breaches.tell(f"S6: {node} opens a session with {text}")
             return session
 
         def delivered(session: Any, number: int, raw: Any, reply: Any) -> Any:
-            epoch, highest = epochs[session.id], self._obeyed.get(agent, 0)
+            epoch, highest = hellos[session.id].epoch, highest_of(hellos[session.id])
             if epoch != highest:
-                self.breaches.tell(f"S6: {agent} takes a command of epoch {epoch}; it has journaled {highest}")
+                self.breaches.tell(f"S6: {node} takes a command of epoch {epoch}; it has persisted {highest}")
             return deliver(session, number, raw, reply)
 
         _put_in_place(reception, _register=registered, _deliver=delivered)
 
-    def watch_subagent(self, subagent: Any) -> None:
-        """Look over the shoulder of a subagent that has just booted."""
+    def watch_subagent(self, subagent: Any, cells: Callable[[], Mapping[str, bytes]]) -> None:
+        """Look over the shoulder of a subagent that has just booted; `cells`: what is durable there."""
         decode = subagent._decode
+
+        def highest_of(hello: Hello) -> int:
+            kept = cells().get(OBEYED)
+            return 0 if kept is None else int(msgspec.msgpack.decode(kept).get(hello.pair or hello.node, 0))
+
+        self._watch_obedience(subagent.world.node, subagent._reception, highest_of)
 
         def decoded(raw: Any) -> Any:
             command = decode(raw)
-            if isinstance(command, commands.StartAttempt):
+            if isinstance(command, STARTS):
                 self.sometimes("link: start repeated", command.start.key in subagent._started)
             return command
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from engine.base.pair import Ownership
 from engine.journal.memory import Image
-from engine.pair.replica import STORE_ID
+from engine.pair.cells import STORE_ID
 from engine.ports import Record
 from engine.rules.pair.state import LEASED, Pair, Role
 from engine.simulation.checkers import Breaches
@@ -46,7 +46,8 @@ class PairBook:
         """`images`: node → what is durable there now. `value`: what the register holds now."""
         self.acknowledged: list[Content] = []  # of index 1 and up
         self._images = images
-        self._value = value
+        self._read = value
+        self._given_value: Ownership | None = None  # the newest that was ever given
         self._breaches = breaches
         self._owners: dict[int, tuple[str, int]] = {}  # epoch → node and incarnation that acted in it
         self._given: dict[int, tuple[str, int]] = {}  # epoch → to whom the register gave it
@@ -61,7 +62,7 @@ class PairBook:
         owner = (value.owner, value.nonce)
         if value.epoch <= self._given_last:
             self._breaches.tell(f"S2: the register gives epoch {value.epoch} after {self._given_last}")
-        self._given_last = value.epoch
+        self._given_last, self._given_value = value.epoch, value
         self._given[value.epoch] = owner
         for member in value.insync:
             self.must_hold_all(member.node, f"in sync in epoch {value.epoch}", member.store)
@@ -86,6 +87,11 @@ class PairBook:
                 self._breaches.tell(f"S1: {node} acts in epoch {epoch} ({what}) while {other} may act, {state}")
 
     # --- S3, S4
+
+    def _value(self) -> Ownership | None:
+        """What the register has said last; one that fell back says what was true once and is not now (R13)."""
+        value, newest = self._read(), self._given_value
+        return newest if newest is not None and (value is None or value.epoch < newest.epoch) else value
 
     def shows(self, node: str, upto: int, what: str) -> None:
         """S3: a node shows its records up to an index: they are acknowledged now, and must be wherever they have to."""
@@ -120,6 +126,26 @@ class PairBook:
     def must_hold_all(self, node: str, reason: str, store: str | None = None) -> None:
         """S3: a node that is in sync, or begins to act, holds everything that was acknowledged."""
         self._must_hold(node, 1, len(self.acknowledged), reason, store)
+
+    def holds_all(self, node: str) -> bool:
+        """Tell whether a node's durable log has everything that was acknowledged."""
+        image, last = self._images[node](), len(self.acknowledged)
+        record = record_at(image, last)
+        return last <= image.base.index or (record is not None and content(record) == self.acknowledged[-1])
+
+    def accept_loss(self, node: str) -> int:
+        """R14: a person has forced a node to take over: what only the other one had is lost; returns how much.
+
+        From then on that was never acknowledged, and nothing more than that may be missing.
+        """
+        image, kept = self._images[node](), len(self.acknowledged)
+        while kept > image.base.index and (
+            (one := record_at(image, kept)) is None or content(one) != self.acknowledged[kept - 1]
+        ):
+            kept -= 1
+        lost = len(self.acknowledged) - kept
+        del self.acknowledged[kept:]
+        return lost
 
     def _must_hold(self, node: str, first: int, last: int, reason: str, store: str | None = None) -> None:
         image = self._images[node]()

@@ -41,9 +41,8 @@ class SimPair(WatchedPair):
         self._before: Ownership | None = None  # what the register held before its present change
 
     def has_two_copies(self) -> bool:
-        """Tell whether both disks are in sync, and nobody has asked the register anything that is not answered."""
-        is_asked = any(call.returned is None and call.kind == "cas" for call in self.register.calls)
-        return super().has_two_copies() and not is_asked
+        """Tell whether both disks are in sync, and no question is under way that could change it."""
+        return super().has_two_copies() and not self.register.under_way
 
     async def initialize(self) -> None:
         """Tell the register who begins: the first node, alone in sync."""

@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from engine.base.problem import EngineClosed
-from engine.base.tasks import TaskScope
 from engine.ports import ProcessReport, ProcessSpec
+from engine.rules.leases import extended, fence_at
 from engine.simulation.modelled_jobs import DEFAULT, Duration, JobEnd, JobModel, Process, run_of
 
 if TYPE_CHECKING:
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 GROUPS_MAX = 1_000_000  # process groups remembered of one machine; beyond it a simulation is too long to be checked
 WIRE_MS = 0.3  # from host to guard and back; both directions keep their order
 RECORD_MS_MIN, RECORD_MS_MAX = 0.2, 3.0  # until a record of the guard is durable
-DIAL_MS = 1.0
-LAUNCH_MS = 20.0
+LEASE_LOOK_SHARE = 0.6  # of what is left of a lease, until the guard looks again: so no clock error makes it late
+LEASE_LOOK_MS_MIN = 1.0
 
 LOST = "nobody saw how it ended, because its guard was killed"
 REBOOTED = "the machine was restarted while it ran"
@@ -57,7 +56,19 @@ class ProcessGroup(msgspec.Struct):
 class _Record:
     """What the guard's file says of a key."""
 
-    __slots__ = ("adopted", "at_ms", "boot", "cause", "ending", "group", "kill_now", "pid", "process", "spec")
+    __slots__ = (
+        "adopted",
+        "at_ms",
+        "boot",
+        "cause",
+        "ending",
+        "group",
+        "kill_now",
+        "lease_until_ms",
+        "pid",
+        "process",
+        "spec",
+    )
 
     def __init__(self, spec: ProcessSpec, boot: int, at_ms: int) -> None:
         self.spec = spec
@@ -70,6 +81,14 @@ class _Record:
         self.cause = ""  # why the guard is ending it
         self.kill_now: bool | None = None
         self.adopted = False
+        self.lease_until_ms = spec.lease_until_ms  # written without an fsync: only a dead machine forgets it
+
+    @property
+    def fence_ms(self) -> int | None:
+        """When TERM goes out because of the lease."""
+        if self.lease_until_ms is None:
+            return None
+        return fence_at(self.lease_until_ms, self.spec.lease_grace_ms, self.spec.lease_margin_ms)
 
 
 class SimMachine:
@@ -88,7 +107,9 @@ class SimMachine:
         self.groups: list[ProcessGroup] = []
         self.records: dict[str, _Record] = {}  # the guard's file
         self.guard: SimGuard | None = None
-        self.counts = dict.fromkeys(("guard_crashes", "reboots", "adopted", "lost", "repeated_starts"), 0)
+        names = "guard_crashes reboots adopted lost repeated_starts fenced leases".split()
+        self.counts = dict.fromkeys(names, 0)
+        self.lane = ""  # the process of our node that used the guard last; its clock is the machine's
         self.on_begun: Callable[[ProcessGroup], None] = lambda _: None
         self.on_exited: Callable[[ProcessGroup], None] = lambda _: None
         self.tell = partial(tell, name)
@@ -105,6 +126,10 @@ class SimMachine:
     def now_ms(self) -> int:
         """What the wall clock shows."""
         return self.loop.now_ns // 1_000_000 + self.wall_offset_ms
+
+    def clock_ms(self) -> int:
+        """What the monotonic clock shows, with its drift."""
+        return self.loop.context_of(self.lane).run(self.loop.clock_ns) // 1_000_000
 
     def later(self, delay_ms: float, callback: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
         """Call in the environment, whatever becomes of the nodes."""
@@ -177,13 +202,23 @@ class SimMachine:
         return f"/machines/{self.name}/{folder}"
 
 
+class Owner(Protocol):
+    """Whom a guard obeys: a host, called in the environment."""
+
+    def on_message(self, guard: "SimGuard", message: tuple[Any, ...]) -> None:
+        """Hear that a request was taken, or a report."""
+
+    def on_lost(self, guard: "SimGuard") -> None:
+        """Hear that the guard is dead."""
+
+
 class SimGuard:
     """The guard of one machine, from its beginning to its death."""
 
     def __init__(self, machine: SimMachine) -> None:
         self.machine = machine
         self.is_alive = True
-        self.owner: SimHost | None = None
+        self.owner: Owner | None = None
         self._recording: dict[str, _Record] = {}  # starts on their way to the disk
         self._ending: dict[str, ProcessReport] = {}  # endings on their way to the disk
         for record in list(machine.records.values()):
@@ -199,6 +234,7 @@ class SimGuard:
         else:
             record.adopted = True
             self._watch_deadline(record)
+            self._watch_lease(record)
             if record.kill_now is not None:
                 self._end(record, "killed", 0 if record.kill_now else record.spec.kill_delay_ms)
 
@@ -221,7 +257,7 @@ class SimGuard:
 
     # --- from the host
 
-    def welcome(self, host: "SimHost") -> list[ProcessReport]:
+    def welcome(self, host: Owner) -> list[ProcessReport]:
         """Obey this host from now on, and tell it everything that is not forgotten."""
         self.owner = host
         records = self.machine.records.values()
@@ -233,7 +269,7 @@ class SimGuard:
             return record.ending
         return ProcessReport(record.spec.key, "started", record.at_ms, record.pid)
 
-    def hear(self, host: "SimHost", request: tuple[Any, ...]) -> None:
+    def hear(self, host: Owner, request: tuple[Any, ...]) -> None:
         """Act on one request."""
         if not self.is_alive or self.owner is not host:
             return
@@ -243,6 +279,8 @@ class SimGuard:
             return
         if verb == "kill":
             self._kill(*arguments)
+        elif verb == "lease":
+            self._lease(*arguments)
         else:
             for key in arguments[0]:
                 record = self.machine.records.get(key)
@@ -276,8 +314,13 @@ class SimGuard:
             )
             self._conclude(record, ended)
             return
+        if record.fence_ms is not None and machine.clock_ms() >= record.fence_ms:
+            ended = ProcessReport(record.spec.key, "ended", record.at_ms, 0, -15, "fenced", "its lease ran out")
+            self._conclude(record, ended)
+            return
         machine.spawn(record, partial(self._exited, record))
         self._watch_deadline(record)
+        self._watch_lease(record)
         self._say(("report", ProcessReport(record.spec.key, "started", record.at_ms, record.pid)))
 
     def _kill(self, key: str, now: bool) -> None:
@@ -297,6 +340,37 @@ class SimGuard:
 
     def _overdue(self, record: _Record) -> None:
         self._end(record, "timed_out", record.spec.kill_delay_ms)
+
+    def _lease(self, keys: Sequence[str], until_ms: int) -> None:
+        """Raise deadlines, but none of an attempt that is being ended for the one it has."""
+        now_ms = self.machine.clock_ms()
+        for key in keys:
+            record = self._recording.get(key) or self.machine.records.get(key)
+            if record is not None and record.lease_until_ms is not None and record.fence_ms is not None:
+                record.lease_until_ms = extended(record.lease_until_ms, until_ms, record.fence_ms, now_ms)
+                self.machine.counts["leases"] += 1
+
+    def _watch_lease(self, record: _Record) -> None:
+        """Look again and again how much is left of a lease, until it is over: TERM, then KILL."""
+        if not self.is_alive or record.group is None or not record.group.is_running or record.fence_ms is None:
+            return
+        left_ms = record.fence_ms - self.machine.clock_ms()
+        if left_ms > 0:
+            self.machine.later(max(LEASE_LOOK_MS_MIN, left_ms * LEASE_LOOK_SHARE), self._watch_lease, record)
+            return
+        assert record.lease_until_ms is not None
+        self.machine.counts["fenced"] += 1
+        self.machine.tell(f"process {record.spec.key} is ended, its lease has run out")
+        kill_ms = record.lease_until_ms - record.spec.lease_margin_ms
+        self._end(record, "fenced", 0 if self.machine.clock_ms() >= kill_ms else record.spec.lease_grace_ms)
+        self._kill_by(record, kill_ms)
+
+    def _kill_by(self, record: _Record, at_ms: int) -> None:
+        left_ms = at_ms - self.machine.clock_ms()
+        if left_ms > 0:
+            self.machine.later(max(LEASE_LOOK_MS_MIN, left_ms * LEASE_LOOK_SHARE), self._kill_by, record, at_ms)
+        elif self.is_alive and record.process is not None:
+            record.process.kill()
 
     def _end(self, record: _Record, cause: str, delay_ms: int) -> None:
         """Let a process end: TERM, and KILL after the delay."""
@@ -339,138 +413,3 @@ class SimGuard:
     def _say(self, message: tuple[Any, ...]) -> None:
         if self.owner is not None:
             self.machine.later(WIRE_MS, self.owner.on_message, self, message)
-
-
-class SimHost:
-    """Implements ports.ProcessHost for one incarnation of a node on a simulated machine."""
-
-    def __init__(self, machine: SimMachine, check: Callable[[str], None] = lambda _: None) -> None:
-        """`check(what)` is called before each use and raises when this incarnation may do nothing any more."""
-        self._machine = machine
-        self._check = check
-        self._guard: SimGuard | None = None
-        self._known: dict[str, str] = {}  # key → the last kind of report handed on
-        self._unanswered: list[tuple[Any, ...]] = []
-        self._unsent: list[tuple[Any, ...]] = []
-        self._reports: list[ProcessReport] = []
-        self._news = asyncio.Event()
-        self._reason: str | None = None
-        self._home = copy_context()
-        self._scope = TaskScope(f"process host of {machine.name}", lambda error: self.end(str(error)))
-
-    async def open(self) -> list[ProcessReport]:
-        self._check("open the process host")
-        self._home = copy_context()
-        reports = await self._attach()
-        self._known = {report.key: report.kind for report in reports}
-        return reports
-
-    async def _attach(self) -> list[ProcessReport]:
-        await asyncio.sleep(DIAL_MS / 1_000)
-        if self._machine.guard is None:
-            await asyncio.sleep(LAUNCH_MS / 1_000)
-        self._check("begin the guard")
-        guard = self._machine.guard
-        if guard is None:
-            guard = self._machine.guard = SimGuard(self._machine)
-        self._guard = guard
-        return guard.welcome(self)
-
-    def start(self, spec: ProcessSpec) -> None:
-        self._check("start a process")
-        script = f"{self.path(spec.folder)}/script"
-        argv = spec.argv if spec.script is None else tuple(word.replace("{script}", script) for word in spec.argv)
-        self._known.setdefault(spec.key, "")
-        self._submit(("start", msgspec.structs.replace(spec, argv=argv)))
-
-    def kill(self, key: str, *, now: bool = False) -> None:
-        self._check("kill a process")
-        self._submit(("kill", key, now))
-
-    def forget(self, keys: Sequence[str]) -> None:
-        self._check("forget a process")
-        for key in keys:
-            self._known.pop(key, None)
-        if keys:
-            self._submit(("forget", tuple(keys)))
-
-    async def reports(self) -> list[ProcessReport]:
-        while not self._reports:
-            if self._reason is not None:
-                raise EngineClosed(self._reason)
-            self._news.clear()
-            await self._news.wait()
-        self._check("read reports")
-        batch, self._reports = self._reports, []
-        return batch
-
-    def path(self, folder: str) -> str:
-        return self._machine.path(folder)
-
-    async def close(self) -> None:
-        self.end("it was closed")
-        await self._scope.close()
-
-    def end(self, reason: str) -> None:
-        """Hear and say nothing more; what is under way to the guard still arrives."""
-        if self._reason is None:
-            self._flush()
-            self._reason = reason
-            self._news.set()
-
-    # --- the wire
-
-    def _submit(self, request: tuple[Any, ...]) -> None:
-        if self._reason is not None:
-            raise EngineClosed(self._reason)
-        self._unanswered.append(request)
-        if self._guard is not None:
-            if not self._unsent:
-                asyncio.get_running_loop().call_soon(self._flush)
-            self._unsent.append(request)
-
-    def _flush(self) -> None:
-        requests, self._unsent = self._unsent, []
-        if self._guard is not None:
-            for request in requests:
-                self._machine.later(WIRE_MS, self._guard.hear, self, request)
-
-    def on_message(self, guard: SimGuard, message: tuple[Any, ...]) -> None:
-        """Take in what a guard said; called in the environment."""
-        if guard is not self._guard or self._reason is not None:
-            return
-        if message[0] == "taken":
-            self._unanswered = [request for request in self._unanswered if request is not message[1]]
-        else:
-            self._hand_on(message[1])
-
-    def on_lost(self, guard: SimGuard) -> None:
-        """The guard is dead: begin another one, as this node."""
-        if guard is self._guard and self._reason is None:
-            self._guard = None
-            self._unsent = []
-            asyncio.get_running_loop().call_soon(self._revive_soon, context=self._home)
-
-    def _revive_soon(self) -> None:
-        if self._reason is None:
-            self._scope.start(self._revive(), "revive")
-
-    async def _revive(self) -> None:
-        reports = await self._attach()
-        self._unsent = list(self._unanswered)
-        asked = {request[1].key for request in self._unanswered if request[0] == "start"}
-        self._flush()
-        told = dict.fromkeys(report.key for report in reports)
-        for report in reports:
-            if self._known.get(report.key) != report.kind:
-                self._hand_on(report)
-        for key, kind in list(self._known.items()):
-            if kind in {"", "started"} and key not in told and key not in asked:
-                at_ms = self._machine.now_ms()
-                self._hand_on(ProcessReport(key, "lost", at_ms, sentence="the guard's record of it is gone"))
-
-    def _hand_on(self, report: ProcessReport) -> None:
-        if report.key in self._known:
-            self._known[report.key] = report.kind
-        self._reports.append(report)
-        self._news.set()

@@ -90,6 +90,8 @@ class SimRegister:
         self._values: dict[str, deque[Ownership]] = {}  # all of a cluster, the present one last
         self._down_until = 0.0
         self._cut: dict[str, None] = {}
+        self._deaf: dict[str, None] = {}
+        self.under_way = 0  # questions that may still take effect
         self._context: Context = copy_context()  # what is under way survives its asker
 
     # --- the port
@@ -134,13 +136,30 @@ class SimRegister:
         """Whether it is down at this instant."""
         return asyncio.get_running_loop().time() < self._down_until
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether everybody gets an answer soon."""
+        return self.faults == SOUND and not (self.is_down or self._cut or self._deaf)
+
     def cut(self, asker: str) -> None:
         """Let nothing through between one asker and the register, in either direction, until `heal`."""
         self._cut[asker] = None
 
+    def deafen(self, asker: str) -> None:
+        """Let the questions of an asker through and no answer to it, until `heal`."""
+        self._deaf[asker] = None
+
     def heal(self, asker: str) -> None:
         """Let everything through again."""
         self._cut.pop(asker, None)
+        self._deaf.pop(asker, None)
+
+    def seed_now(self, value: Ownership) -> None:
+        """Set a value as a person does who sits at the register: at once, above the one there is."""
+        call = RegisterCall("seed", value.cluster, self._place(), new=value, asker="an operator")
+        self._keep(call)
+        call.answer = self._decide(call)
+        call.returned = self._place()
 
     def roll_back(self, epochs: int) -> None:
         """Forget the newest `epochs` epochs of every cluster, as a register restored from a backup would."""
@@ -179,6 +198,7 @@ class SimRegister:
         if self._draw(faults.question_lost_rate) or call.asker in self._cut:
             self.counts["lost_questions"] += 1
         else:
+            self.under_way += 1
             loop.call_later(self._way_s(), self._arrive, call, answered, context=self._context)
         try:
             async with asyncio.timeout(faults.answer_ms_max / 1_000):
@@ -190,23 +210,29 @@ class SimRegister:
         return answer
 
     def _arrive(self, call: RegisterCall, answered: "asyncio.Future[Ownership | None]") -> None:
+        self.under_way -= 1
         if self.is_down:
             self.counts["down_questions"] += 1
             return
         self.counts["late_effects"] += answered.done()
+        after = self._decide(call)
+        if self._draw(self.faults.answer_lost_rate):
+            self.counts["lost_answers"] += 1
+            return
+        asyncio.get_running_loop().call_later(self._way_s(), self._back, call, answered, after, context=self._context)
+
+    def _decide(self, call: RegisterCall) -> Ownership | None:
+        """Let a call take effect; returns the value there is then."""
         before = self.now(call.cluster)
         after = decided(call, before)
         if after is not None and after != before:
             self.counts["changes"] += 1
             self._values.setdefault(call.cluster, deque(maxlen=VALUES_KEPT_MAX)).append(after)
             self._note(f"register of {call.cluster}: {_told(after)}, asked by {call.asker or 'somebody'}")
-        if self._draw(self.faults.answer_lost_rate):
-            self.counts["lost_answers"] += 1
-            return
-        asyncio.get_running_loop().call_later(self._way_s(), self._back, call, answered, after, context=self._context)
+        return after
 
     def _back(self, call: RegisterCall, answered: "asyncio.Future[Ownership | None]", answer: Ownership | None) -> None:
-        if not answered.done() and call.asker not in self._cut:
+        if not answered.done() and call.asker not in self._cut and call.asker not in self._deaf:
             answered.set_result(answer)
 
     def _way_s(self) -> float:

@@ -21,19 +21,28 @@ class Timeline:
     def __init__(self, now_ns: Callable[[], int], entries_max: int = ENTRIES_MAX) -> None:
         """`now_ns`: nanoseconds of true virtual time."""
         self._now_ns = now_ns
-        self._start_ns = now_ns()
+        self.start_ns = now_ns()  # the instant that lines call 0
         self._entries: deque[tuple[int, str, Any]] = deque(maxlen=entries_max)
         self._count = 0
 
     def note(self, node: str, what: Any) -> None:
         """Remember something: a sentence, or a struct (an event, a command)."""
         self._count += 1
-        self._entries.append((self._now_ns() - self._start_ns, node, what))
+        self._entries.append((self._now_ns() - self.start_ns, node, what))
+
+    @property
+    def forgotten(self) -> int:
+        """How many entries are not remembered any more."""
+        return self._count - len(self._entries)
+
+    def entries(self) -> Iterator[tuple[int, str, Any]]:
+        """Everything that is remembered: nanoseconds since the beginning, node or process, what was noted."""
+        yield from self._entries
 
     def lines(self) -> Iterator[str]:
         """Write everything that is remembered."""
-        if (gone := self._count - len(self._entries)) > 0:
-            yield f"… {gone} earlier lines are forgotten"
+        if self.forgotten > 0:
+            yield f"… {self.forgotten} earlier lines are forgotten"
         for at_ns, node, what in self._entries:
             yield f"{at_ns / NS_PER_SECOND:12.6f} {node:<14} {what if isinstance(what, str) else brief(what)}"
 

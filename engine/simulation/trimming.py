@@ -1,6 +1,7 @@
 """What a keeper would do, at any instant: make a snapshot of a node's journal and trim it. Floor 10."""
 
 from engine.base.problem import EngineClosed
+from engine.journal.snapshots import SnapshotFailed
 from engine.ports import StoreFault
 from engine.simulation.node import AGENT, CONTROLLER, SimNode, SimProcess
 from engine.simulation.observe import Lookout
@@ -19,7 +20,7 @@ async def keep_journal(node: SimNode, process: SimProcess, lookout: Lookout, *, 
             await store.add_snapshot(await process.worlds[-1].snapshot_maker(store, node.role).make(loop.shown))
             lookout.timeline.note(process.lane, f"snapshot of record {loop.shown}, trimmed up to {needed}")
             await store.trim(needed)
-    except (StoreFault, EngineClosed) as error:
+    except (StoreFault, SnapshotFailed, EngineClosed) as error:
         lookout.timeline.note(process.lane, f"no snapshot: {error}")
 
 

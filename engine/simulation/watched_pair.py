@@ -10,8 +10,8 @@ from typing import Any
 
 from engine.base.pair import Ownership
 from engine.journal.memory import Image
+from engine.pair.cells import STORE_ID
 from engine.pair.node import PairNode
-from engine.pair.replica import STORE_ID
 from engine.rules.pair.state import ACTIVE, Role
 from engine.simulation.loop import VirtualLoop
 from engine.simulation.node import SimNode

@@ -13,12 +13,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from engine.base.problem import EngineClosed
+from engine.journal.snapshots import SnapshotFailed
 from engine.ports import Connection, ConnectionClosed, Listener, Machine, Snapshot, Store, StoreFault
 from engine.runtime.recovery import begin_recovery, replay, snapshot_bytes
 from engine.simulation.disk import SimDisk
 from engine.simulation.loop_nodes import NODE
 from engine.simulation.network import SimNetwork, SimTransport
-from engine.simulation.processes import SimHost, SimMachine
+from engine.simulation.process_host import SimHost
+from engine.simulation.processes import SimMachine
 
 if TYPE_CHECKING:
     from engine.simulation.loop import VirtualLoop
@@ -107,7 +109,8 @@ class SimWorld:
         if self._disk.fails_with:
             number, self._disk.fails_with = self._disk.fails_with, 0
             raise StoreFault(f"The disk of {self.node} failed with errno {number} when it was opened.")
-        return self._disk.open(f"of {self.node}", self.check_place)  # a closing node still writes what it took
+        # A closing node still writes what it took, so only its place is checked.
+        return await self._disk.open_store(f"of {self.node}", self.check_place)
 
     def process_host(self) -> SimHost:
         self.check("use processes")
@@ -216,5 +219,5 @@ class InlineSnapshotMaker:
             replay(self._machine, recovered, wanted)
             digest = wanted[-1].hash if wanted else digest
         if recovered.index != upto or not digest:
-            raise StoreFault(f"a snapshot of record {upto} was asked for; the log yields {recovered.index}")
+            raise SnapshotFailed(f"a snapshot of record {upto} was asked for; the log yields {recovered.index}")
         return Snapshot(upto, recovered.epoch, digest, snapshot_bytes(self._machine, recovered))

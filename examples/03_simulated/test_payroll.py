@@ -1,9 +1,7 @@
 """A user's own workflow, tested under kills, cuts and lost messages: nobody is paid twice."""
 
 from engine import Workflow, fork_list, job, parameter, retry
-from engine.simulation.faults import Faults
-from engine.simulation.modelled_jobs import Duration
-from engine.simulation.simulate import Simulation, simulate
+from engine.simulation.simulate import Cluster, Duration, Faults, Simulation, simulate
 
 # `pay` must not run twice for one person, so a lost attempt is held for somebody to decide (the default of on_lost).
 # `mail` may be sent twice, so it is simply run again.
@@ -28,7 +26,7 @@ JOBS = {
 }
 
 
-@simulate(seeds=10, agents={"local": 2}, jobs=JOBS, faults=Faults(seconds=15.0))
+@simulate(seeds=10, cluster=Cluster(agents={"local": 2}), jobs=JOBS, faults=Faults(seconds=15.0))
 async def test_nobody_is_paid_twice(sim: Simulation) -> None:
     def paying() -> list[str]:
         return [group.order for group in sim.running("pay")]

@@ -3,6 +3,7 @@
 Tests: engine/boot.py, engine/pair/node.py
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,14 @@ import pytest
 
 from engine.base.ids import AgentId
 from engine.base.pair import Member, Ownership
+from engine.base.problem import Problem, Refused
+from engine.base.tasks import TaskScope
+from engine.base.wire import Accepted
 from engine.boot import boot_controller_of_pair
+from engine.client.client import Client
+from engine.client.pair import PairClient
+from engine.language import standard_language
+from engine.model.event import PairForced
 from engine.model.item import AgentItem
 from engine.pair.node import PairNode, PairPlace, UnsafeTimes
 from engine.rules.commands.change_item import ChangeItem
@@ -19,7 +27,7 @@ from engine.runtime.link import LinkState
 from engine.runtime.mailbox import Work
 from engine.runtime.supervisor import SteppedDown
 from tests.actors.test_obeying import AgentWorld, Bench
-from tests.pair.pairs import CLUSTER, Cell, Disk
+from tests.pair.pairs import CLUSTER, Cell, Disk, PairWorld
 from tests.runtime.linked import until, virtual
 
 NAMES = ("north", "south")
@@ -159,3 +167,96 @@ async def test_a_pair_with_unsafe_times_does_not_boot_and_leaves_nothing_open() 
             await pair.boot("south", Times(wait_ms=1))
         await pair.boot("south")
         await until(lambda: pair.is_up("south", "standby"))
+
+
+def client_of(pair: Controllers) -> Client:
+    world = PairWorld("client", 1, pair.bench.network)
+    return Client(world, ("sim://north", "sim://south"), CLUSTER, standard_language())  # type: ignore[arg-type]
+
+
+def person(pair: Controllers, name: str) -> PairClient:
+    world = PairWorld(f"person at {name}", 1, pair.bench.network)
+    one = PairClient(world, f"sim://{name}/pair", CLUSTER, "controller", on_failure=pair.bench.failures.append)
+    one.start()
+    return one
+
+
+@virtual
+async def test_a_client_notices_nothing_of_a_switch_over_but_a_pause() -> None:
+    async with controllers() as pair:
+        client, operator = client_of(pair), person(pair, "north")
+        await client.open()
+        answered: list[Accepted] = []
+        stopping = asyncio.Event()
+
+        async def commands() -> None:
+            while not stopping.is_set():
+                answered.append(await client.command(ChangeItem(AgentItem(AGENT, "sim://agent", len(answered) + 1))))
+
+        scope = TaskScope("commands", pair.bench.failures.append)
+        scope.start(commands(), "commands")
+        await until(lambda: len(answered) > 10)
+        assert "offers the pair to south" in await operator.switch_over()
+        await until(lambda: pair.ended["north"] != [])
+        assert str(pair.ended["north"][0]).startswith("south owns epoch")
+        await pair.nodes["north"].close()
+        await pair.boot("north")
+        await until(lambda: pair.is_up("south", "coupled"))
+        before = len(answered)
+        await until(lambda: len(answered) > before + 10)
+        stopping.set()
+        await until(lambda: len(scope) == 0)
+        assert pair.nodes["south"].loop.state.agents[AGENT].item.parallel_max == len(answered), "none was lost"
+        assert [one.index for one in answered] == sorted({one.index for one in answered}), "none was done twice"
+        await until(lambda: pair.disks["north"].records() == pair.disks["south"].records())
+        await client.close()
+        await operator.close()
+        await scope.close()
+
+
+@virtual
+async def test_while_it_hands_over_a_controller_takes_no_command() -> None:
+    async with controllers() as pair:
+        north, operator = pair.nodes["north"], person(pair, "north")
+        await operator.status()
+        link = client_of(pair).make_link()
+        link.start()
+        await link.until_coupled()
+        pair.disks["south"].gate.clear()
+        north.loop.post(Work(ChangeItem(AgentItem(AGENT, "sim://agent", 5))))
+        switching = asyncio.ensure_future(operator.switch_over())
+        await until(lambda: north.role.is_draining)
+        refusal = await link.request(standard_language().encode(ChangeItem(AgentItem(AGENT, "sim://agent", 7))))
+        assert isinstance(refusal, Problem)
+        assert refusal.code == "SwitchingOver"
+        assert "send the command again in a second" in refusal.sentence
+        with pytest.raises(Refused, match="could not come to a stop"):
+            await switching
+        assert not north.role.is_draining
+        pair.disks["south"].gate.set()
+        await link.close()
+        await operator.close()
+
+
+@virtual
+async def test_a_forced_controller_journals_it_and_says_so() -> None:
+    async with controllers() as pair:
+        operator = person(pair, "south")
+        await pair.nodes["south"].close()
+        north = pair.nodes["north"]
+        await until(lambda: north.replica.status == "solo")
+        north.loop.post(Work(ChangeItem(AgentItem(AGENT, "sim://agent", 9))))
+        await north.loop.settle()
+        await north.close()
+        south = await pair.boot("south")
+        await until(lambda: south.replica.me.cfg is not None and len(south.replica.me.cfg.insync) == 1)
+        await operator.force_take_over(peer_is_off=True)
+        await until(lambda: pair.is_up("south", "solo"))
+        await until(lambda: south.loop.state.forced_epoch > 0)
+        await south.loop.settle()
+        machine = south.loop.machine
+        events = [event for record in pair.disks["south"].records() for event in machine.decode_events(record.events)]
+        found = [event for event in events if isinstance(event, PairForced)]
+        assert [(one.node, one.epoch) for one in found] == [("south", south.replica.me.epoch)]
+        assert (await operator.status()).forced_epoch == found[0].epoch
+        await operator.close()

@@ -79,7 +79,23 @@ async def test_nodes_of_pairs_are_let_in(role: str, tmp_path: Path) -> None:
     await place.close()
 
 
-@pytest.mark.parametrize("role", ["client", "subagent", "director", "witness", "cockpit"])
+@virtual
+async def test_a_node_asks_for_itself_only_and_a_person_for_nobody(tmp_path: Path) -> None:
+    place = await site(tmp_path)
+    await place.at("person", "client").create(owned(1))
+    for name, role in (("b", "controller"), ("person", "client"), ("a", "client")):
+        with pytest.raises(RegisterUnreachable, match=f"{name} asked that a own pair pair"):
+            await place.at(name, role).cas(owned(1), owned(2))
+    assert await place.at("b").read("pair") == owned(1)
+    links = place.links
+    place.links = {}
+    assert await place.at("a").cas(owned(1), owned(2)) == owned(2)
+    assert await place.at("person", "client").seed(owned(7)) == owned(7)
+    place.links = {**{f"first {name}": link for name, link in links.items()}, **place.links}
+    await place.close()
+
+
+@pytest.mark.parametrize("role", ["subagent", "director", "witness", "cockpit"])
 @virtual
 async def test_others_are_not(role: str, tmp_path: Path) -> None:
     place = await site(tmp_path)

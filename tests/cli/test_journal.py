@@ -51,8 +51,11 @@ def test_verify_looks_at_every_journal_of_a_state_directory(ran: Path, ask: Ask)
     assert [line.partition(": ")[0] for line in out.splitlines()] == [
         str(ran / "agent-local/journal.db"),
         str(ran / "controller/journal.db"),
+        str(ran / "subagent-local/journal.db"),
     ]
-    assert all(": sound, records 1 to " in line for line in out.splitlines())
+    *with_orders, cells = out.splitlines()
+    assert all(": sound, records 1 to " in line for line in with_orders)
+    assert ": sound, no records" in cells, "a subagent keeps only cells"
 
 
 def test_verify_names_the_damaged_record(ran: Path, ask: Ask, tmp_path: Path) -> None:
@@ -124,7 +127,8 @@ def test_stat(ran: Path, ask: Ask) -> None:
     assert "2 epochs" in out
     _, out, _ = ask("stat", ran, "--output", "json")
     found = json.loads(out)["journals"]
-    assert [one["path"] for one in found] == [str(ran / "agent-local/journal.db"), str(ran / "controller/journal.db")]
+    folders = ("agent-local", "controller", "subagent-local")
+    assert [one["path"] for one in found] == [str(ran / folder / "journal.db") for folder in folders]
     assert found[1]["records"] == found[1]["last"]
 
 

@@ -66,7 +66,7 @@ def test_no_command_is_a_wrong_usage_and_shows_the_help(capsys: pytest.CaptureFi
         (["--hlep"], "Did you mean '--help'?"),
         (["run", "x.yaml", "--relase", "fail"], "Did you mean '--release'?"),
         (["journal", "vrfy"], "Did you mean 'verify'?"),
-        (["something"], "there are run, check, init, journal, version"),
+        (["something"], "there are run, check, init, journal, sim, version"),
         (["run"], "Missing argument 'FILE'"),
         (["run", "x.yaml", "--release", "perhaps"], "'rerun', 'fail'"),
         (["run", "x.yaml", "--output", "xml"], "'text', 'json'"),

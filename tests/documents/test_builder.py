@@ -298,6 +298,11 @@ MISTAKES: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: job("a", shell="x", output_limit="5 kg"), ValueError, "the output_limit of job 'a': '5 kg' is not a size"),
     (lambda: job("a", shell="x", output_limit="9" * 400 + "B"), ValueError, "the output_limit of job 'a'"),
     (lambda: job("a", shell="x", limit="3"), TypeError, "the limit of job 'a' is a whole number, not '3'"),  # type: ignore[arg-type]
+    (
+        lambda: job("a", shell="x", on_partition="hold"),
+        ValueError,
+        "on_partition of job 'a' is one of continue, stop, not 'hold'",
+    ),
     (lambda: job("a", shell="x", on_lost="retry"), ValueError, "on_lost of job 'a' is one of hold, rerun, fail"),
     (lambda: job("a", shell="x", environment={"A": "${"}), ValueError, "the environment of job 'a': column"),
     (lambda: job("a", shell="x", environment={"A": [1]}), TypeError, "the environment of job 'a' holds a list"),  # type: ignore[dict-item]

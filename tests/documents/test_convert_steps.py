@@ -106,7 +106,7 @@ def test_a_step_that_is_refused(step: str, expected: str) -> None:
 
 {job: a, shell: x, joinIfFailed: true}
   2:28: steps[0].joinIfFailed: There is no key 'joinIfFailed' in a job step; known are job, environment, agent,
-  bundle, directory, timeout, kill_delay, limit, on_lost, output_limit, shell, interpreter.
+  bundle, directory, timeout, kill_delay, limit, on_lost, output_limit, on_partition, shell, interpreter.
 
 {job: a, shell: x, on-lost: hold}
   2:28: steps[0].on-lost: There is no key 'on-lost' in a job step: did you mean 'on_lost'?

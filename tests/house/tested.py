@@ -19,7 +19,10 @@ DOORS = {
     "engine.__main__": "python -m engine",
     "engine.jobs.guard": "started as a script",
     "engine.snapshot": "python -m engine.snapshot, started by a node for its own journal",
+    "engine.client.pair": "for those who operate a pair with a program (docs/failover.md); the command line comes next",
+    "engine.client.pair_setup": "as engine.client.pair",
     "engine.simulation.pytest_plugin": "found by pytest through its entry point",
+    "engine.simulation.sql_disk": "for the seeds that run on SQLite (tests/sim/runs.py)",
     "engine.documents.printer": "for those who write documents with a program; the command line's diff comes next",
 }
 

@@ -199,7 +199,7 @@ def test_a_job_wants_no_second_ending_when_it_is_killed_while_its_ending_waits(
     monkeypatch.setattr(os, "fdatasync", failing(os.fdatasync, 2))
     while "a" not in guard.ending:
         guard.turn()
-    guard.obey("kill", "a", now=True)
+    guard.obey("kill", "a", True)
     guard.obey("forget", ["a"])
     rows = guard.until("a", "ended")
     assert [(row[1], row[4]) for row in rows] == [("ended", 0)]

@@ -3,14 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import Protocol
 
 from engine.journal.memory import MemoryDisk, MemoryStore
 from engine.journal.sqlite_store import open_sqlite_store
 from engine.journal.sqlite_thread import SqliteDial, inline_place, thread_place
 from engine.ports import Entry, Record, Snapshot, Store, Tip
+from engine.simulation.disk import DiskPace
+from engine.simulation.sql_disk import SqlDisk
+from engine.simulation.sql_vfs import why_not
 
-KINDS = ("memory", "crashable", "sqlite", "sqlite inline")
+KINDS = ("memory", "crashable", "sqlite", "sqlite inline", *([] if why_not() else ["sqlite simulated"]))
 
 
 class OpenStore(Store, Protocol):
@@ -29,12 +33,18 @@ class Site:
         self.path = str(folder / "journal.db")
         self.disk = MemoryDisk()
         self.fsyncs = 0
+        self.folder = folder
+        self.simulated: SqlDisk | None = None
 
     async def open(self) -> OpenStore:
         if self.kind == "memory":
             return MemoryStore(self.disk)
         if self.kind == "crashable":
             return MemoryStore(self.disk, self._slow_fsync)
+        if self.kind == "sqlite simulated":
+            if self.simulated is None:
+                self.simulated = SqlDisk(str(self.folder), Random(0), DiskPace(fsync_ms_min=0, fsync_ms_max=0))
+            return await self.simulated.open_store("simulated")
         dial: SqliteDial = inline_place if self.kind == "sqlite inline" else thread_place
         return await open_sqlite_store(self.path, dial=dial)
 

@@ -60,8 +60,8 @@ def test_a_cas_replaces_exactly_what_it_expects(kind: str, tmp_path: Path) -> No
             owned(4, "a", "ab", 7, store="t"),
         ]
         for expected in near:
-            assert await one.cas(expected, owned(9, "b")) == there, expected
-        assert await one.cas(there, owned(5, "b", "b", 1)) == owned(5, "b", "b", 1)
+            assert await site.at("b").cas(expected, owned(9, "b")) == there, expected
+        assert await site.at("b").cas(there, owned(5, "b", "b", 1)) == owned(5, "b", "b", 1)
         assert await site.at("b").read("pair") == owned(5, "b", "b", 1)
 
     on(kind, tmp_path, body)
@@ -74,9 +74,9 @@ def test_an_epoch_only_rises_and_a_cas_stays_in_its_cluster(kind: str, tmp_path:
         await one.create(owned(4))
         await one.create(owned(1, cluster="other"))
         for new in (owned(4, "b"), owned(3, "b"), owned(5, "b", cluster="other")):
-            assert await one.cas(owned(4), new) == owned(4), new
+            assert await site.at("b").cas(owned(4), new) == owned(4), new
         assert await one.read("other") == owned(1, cluster="other")
-        assert await one.cas(owned(4), owned(1_004, "b")) == owned(1_004, "b")
+        assert await site.at("b").cas(owned(4), owned(1_004, "b")) == owned(1_004, "b")
 
     on(kind, tmp_path, body)
 
@@ -86,10 +86,10 @@ def test_a_cas_asked_again_changes_nothing_and_shows_the_value(kind: str, tmp_pa
     async def body(site: Site) -> None:
         one = site.at("a")
         await one.create(owned(1))
-        assert await one.cas(owned(1), owned(2, "b")) == owned(2, "b")
-        assert await one.cas(owned(1), owned(2, "b")) == owned(2, "b")
+        assert await site.at("b").cas(owned(1), owned(2, "b")) == owned(2, "b")
+        assert await site.at("b").cas(owned(1), owned(2, "b")) == owned(2, "b")
         assert await site.at("c").cas(owned(2, "b"), owned(3, "c")) == owned(3, "c")
-        assert await one.cas(owned(1), owned(2, "b")) == owned(3, "c")
+        assert await site.at("b").cas(owned(1), owned(2, "b")) == owned(3, "c")
 
     on(kind, tmp_path, body)
 

@@ -11,9 +11,12 @@ from typing import Any, Self
 
 from engine.base.ids import Cursor
 from engine.base.pair import Member, Ownership
+from engine.base.pair_query import PairStatus
 from engine.base.wire import Identity
+from engine.client.pair import PairClient
 from engine.journal.feed import Feed
 from engine.journal.memory import MemoryDisk, MemoryStore
+from engine.pair.forcing import post_forced
 from engine.pair.node import PairNode, PairPlace
 from engine.pair.replica import Replica
 from engine.ports import Record, RegisterUnreachable, Store
@@ -22,6 +25,7 @@ from engine.runtime.mailbox import Work
 from engine.runtime.node_loop import NodeLoop, open_node
 from engine.runtime.supervisor import Supervisor
 from engine.simulation.network import SimNetwork, Weather
+from engine.simulation.world import InlineSnapshotMaker
 from tests.runtime.linked import LoopClock, pass_ms, until
 from tests.support.counting import Add, Count, CountingMachine
 
@@ -93,13 +97,23 @@ class Disk(MemoryDisk):
         return tip.index, tip.epoch, tip.hash
 
 
+class ShiftedClock(LoopClock):
+    """A wall clock that is ahead of the others; the monotonic one is not."""
+
+    def __init__(self, ahead_ms: int) -> None:
+        self._ahead_ms = ahead_ms
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self._ahead_ms
+
+
 class PairWorld:
     """As much of a World as a pair's node needs."""
 
-    def __init__(self, node: str, incarnation: int, network: SimNetwork) -> None:
+    def __init__(self, node: str, incarnation: int, network: SimNetwork, ahead_ms: int = 0) -> None:
         self.node = node
         self.incarnation = incarnation
-        self.clock = LoopClock()
+        self.clock = ShiftedClock(ahead_ms) if ahead_ms else LoopClock()
         self.network = network.transport(node)
         self.revoked: str | None = None
         self._random = Random(f"{node}/{incarnation}")
@@ -141,6 +155,8 @@ class Half:
         self.given_up: list[BaseException] = []
         self.worlds: list[PairWorld] = []
         self.store: Store
+        self.feature: int = options.get("feature", 1)
+        self.drains: list[bool] = []
         self._pair = pair
         self._other = other
         self._options = options
@@ -152,7 +168,7 @@ class Half:
         return self
 
     async def _boot(self, on_closed: Callable[[BaseException], None]) -> PairNode:
-        world = PairWorld(self.name, len(self.worlds) + 1, self._pair.network)
+        world = PairWorld(self.name, len(self.worlds) + 1, self._pair.network, self._options.get("ahead_ms", 0))
         self.worlds.append(world)
 
         def closed(error: BaseException) -> None:
@@ -172,6 +188,7 @@ class Half:
                 on_closed=on_ended,
                 epoch=epoch,
             )
+            post_forced(loop, replica)
             await replica.acknowledged(store.tip.index)
             loop.epoch = replica.me.epoch
             loop.start()
@@ -179,13 +196,24 @@ class Half:
 
         place = PairPlace(
             peer=self._options.get("peer", self._other),
-            own_url=f"sim://{self.name}",
+            own_url=self._options.get("own_url", f"sim://{self.name}"),
             peer_url=self._options.get("peer_url", f"sim://{self._other}"),
-            register=self._pair.cell,
+            register=self._options.get("register", self._pair.cell),
             times=self._options.get("times"),
+            feature=self.feature,
         )
         identity = Identity(self._options.get("cluster", CLUSTER), "counter", self.name, world.incarnation)
-        node = PairNode(world, identity, place, open_role, _next_epoch, closed)  # type: ignore[arg-type]
+        node = PairNode(
+            world,  # type: ignore[arg-type]
+            identity,
+            place,
+            open_role,
+            _next_epoch,
+            closed,
+            on_drain=lambda _, begins: self.drains.append(begins),
+            make_maker=lambda store: InlineSnapshotMaker(store, CountingMachine()),
+            snapshot_every_records=self._options.get("every_records", 100_000),
+        )
         self.store = store = await self._open_store()
         try:
             await node.start(store)
@@ -248,6 +276,20 @@ class Pair:
         self.a = Half(self, A, B, Disk(), **options, **each[A])
         self.b = Half(self, B, A, Disk(), **options, **each[B])
         self.halves = {A: self.a, B: self.b}
+        self.clients: list[PairClient] = []
+        self.failures: list[BaseException] = []
+
+    def ask(self, url: str, cluster: str = CLUSTER) -> PairClient:
+        """A person's handle on the half that speaks there."""
+        world = PairWorld(f"person {len(self.clients)}", 1, self.network)
+        client = PairClient(world, f"sim://{url}", cluster, "counter", on_failure=self.failures.append)
+        client.start()
+        self.clients.append(client)
+        return client
+
+    async def status(self, url: str, cluster: str = CLUSTER) -> PairStatus:
+        """What a half tells a person."""
+        return await self.ask(url, cluster).status()
 
     async def __aenter__(self) -> Self:
         for half in self.halves.values():
@@ -255,10 +297,12 @@ class Pair:
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        for client in self.clients:
+            await client.close()
         for half in self.halves.values():
             await half.supervisor.close()
         if error[0] is None:
-            assert [*self.a.given_up, *self.b.given_up] == []
+            assert [*self.a.given_up, *self.b.given_up, *self.failures] == []
 
     async def init(self) -> None:
         """Tell the register that A begins, alone in sync; returns when A acts."""

@@ -1,6 +1,6 @@
 """What one node of a pair appends, both have; and nobody acts without the other's leave.
 
-Tests: engine/pair/replica.py
+Tests: engine/pair/replica.py, engine/pair/cells.py
 """
 
 import asyncio
@@ -11,7 +11,8 @@ import pytest
 from engine.base.pair import Beat, Cas, InstallSnapshot, Ownership, Rep, RepAck
 from engine.base.wire import Accepted
 from engine.journal.memory import MemoryStore
-from engine.pair.replica import ASKING_MAX, HELD_BYTES_MAX, HELD_MAX, boot_state, store_id
+from engine.pair.cells import boot_state, store_id
+from engine.pair.replica import ASKING_MAX, HELD_BYTES_MAX, HELD_MAX
 from engine.ports import Entry, Snapshot, StoreFault
 from engine.rules.pair.state import Keep, Role, Send
 from engine.runtime.supervisor import SteppedDown

@@ -31,6 +31,11 @@ WIPES = {"empty disk": "an owner came back with an empty disk"}
 FORCES = {"forced": "an operator's word changed the register"}
 ROLLBACKS = {"register lost": "a node noticed that the register had fallen back", "served on": "and it went on acting"}
 SNAPSHOTS = {"snapshot": "a snapshot took the place of a log"}
+KEEPS = {
+    "own snapshot": "a standby made a snapshot of its own log",
+    "owner with a snapshot": "and became the owner",
+    "covered": "a part of a log came that its snapshot covers",
+}
 
 
 def expected(bounds: Bounds) -> frozenset[str]:
@@ -44,6 +49,7 @@ def expected(bounds: Bounds) -> frozenset[str]:
         (YIELDS, bounds.yields > 0),
         (WIPES, bounds.wipes > 0),
         (SNAPSHOTS, bounds.snapshots > 0),
+        (KEEPS, bounds.keeps > 0),
         (FORCES, bounds.forces > 0),
         (ROLLBACKS, bounds.rollbacks > 0),
     )
@@ -95,5 +101,11 @@ def _of_node(before: World, label: Label, after: World, name: str) -> Iterator[s
             yield "served on"
     if label == ("wipe", name) and was.pair.role in ACTIVE:
         yield "empty disk"
+    if label == ("keep", name):
+        yield "own snapshot"
+    if me.log.base and was.pair.log.base and me.role in ACTIVE:
+        yield "owner with a snapshot"
+    if label[0] == "rep" and label[1] == name and label[3] < was.pair.log.base:
+        yield "covered"
     if label[0] == "snapshot" and me.log.base > was.pair.log.base:
         yield "snapshot"

@@ -442,3 +442,20 @@ def claims_and_grants_what_is_not_over(plant: Plant) -> None:
 @fault("R2: the lease counts from the send time", epochs=2, events=0, crashes=0, late_beats=True)
 def lease_from_receipt(plant: Plant) -> None:
     plant(lease, "lease_end", lambda _sent, received, times: received + times.lease_ms)
+
+
+def _believes_every_beginning(plant: Plant) -> None:
+    plant(replication, "contradicts", lambda *_: False)
+
+
+@fault(
+    "R3: a standby's own snapshot covers only what was compared",
+    epochs=2,
+    events=2,
+    crashes=0,
+    commits=True,
+    keeps=1,
+    under=_believes_every_beginning,
+)
+def snapshots_a_tail_of_its_own(plant: Plant) -> None:
+    plant(replication, "compared", lambda me: me.log.last if me.role is Role.STANDBY else 0)

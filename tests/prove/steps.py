@@ -72,6 +72,8 @@ def labels(world: World) -> Iterator[Label]:
             yield ("yield", name)
         if world.left.forces:
             yield ("force", name)
+        if world.left.keeps:
+            yield ("keep", name)
         yield from _replications(world, name, node)
     for number in range(len(world.mail)):
         yield ("mail", number)
@@ -88,11 +90,11 @@ def _replications(world: World, name: str, node: Node) -> Iterator[Label]:
             taken_over = sum(epoch != log.epoch for epoch in log.epochs)
             yield from (("rep", name, number, 0, count) for count in range(taken_over, length + 1))
             continue
-        for prev in range(length + 1):
+        for prev in range(log.first_known, length + 1):
             for count in range(length - prev + 1):
                 yield ("rep", name, number, prev, count)
         if world.left.snapshots:
-            for index in range(1, min(length, len(world.acked)) + 1):
+            for index in range(max(log.first_known, 1), min(length, len(world.acked)) + 1):
                 yield ("snapshot", name, number, index)
 
 
@@ -407,6 +409,16 @@ def _force(world: World, name: str) -> World | None:
     return None if after is None else _spend(after, "forces")
 
 
+def _keep(world: World, name: str) -> World | None:
+    """A standby makes a snapshot of its own log, as far as it may."""
+    me = copy.copy(world.node(name).pair)
+    index = replication.compared(me)
+    if not replication.may_keep(me, index, me.log.epoch_at(index) or 0):
+        return None
+    replication.based(me, index, me.log.epoch_at(index) or 0)
+    return _spend(_with(world, name, replace(world.node(name), pair=me)), "keeps")
+
+
 FORCED = 2  # in small worlds this is a thousand
 
 
@@ -480,6 +492,7 @@ STEPS: dict[str, Callable[..., World | None]] = {
     "mail": _mail,
     "yield": _yield,
     "force": _force,
+    "keep": _keep,
     "rollback": _rollback,
     "rep": _rep,
     "snapshot": _snapshot,

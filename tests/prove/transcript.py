@@ -21,6 +21,7 @@ SENTENCES = {
     "read": "{} reads the register",
     "yield": "{} is told to hand over: it stops acting and yields",
     "force": "an operator forces {} to take over",
+    "keep": "{} makes a snapshot of its own log",
     "rollback": "the register falls back to an earlier value",
 }
 TIMERS = {

@@ -54,6 +54,11 @@ class Published(msgspec.Struct, frozen=True, array_like=True):
     epochs: tuple[int, ...]
     content: tuple[int, ...]
 
+    @property
+    def first_known(self) -> int:
+        """Behind which record the owner can send: below its own snapshot it knows no epochs (0), and sends nothing."""
+        return max((index for index, epoch in enumerate(self.epochs, 1) if not epoch), default=-1) + 1
+
 
 class Bounds(msgspec.Struct, frozen=True, array_like=True):
     """How much of everything may still happen; `epochs` is the highest epoch that the register takes."""
@@ -66,6 +71,7 @@ class Bounds(msgspec.Struct, frozen=True, array_like=True):
     forces: int = 0
     rollbacks: int = 0  # the register falls back to an earlier value
     snapshots: int = 0
+    keeps: int = 0  # snapshots that a standby makes of its own log; only where `commits` are watched
     # What the present rules make needless, and planted faults need; each makes the search larger.
     late_beats: bool = False  # a beat and its answer may come after a tick
     slow_disk: bool = False  # something may happen between a write and its end

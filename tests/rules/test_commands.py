@@ -171,12 +171,14 @@ def test_cancelling(cluster: PureCluster) -> None:
 
 def test_releasing(cluster: PureCluster) -> None:
     cluster.add("o", "j")
-    assert refusal(cluster, ReleaseAttempt("o", OnLost.RERUN)) == "NothingHeld"
+    assert refusal(cluster, ReleaseAttempt("o", OnLost.RERUN)) == "NotVouchedFor"
     cluster.end(cluster.running("o"), unknown("gone"))
     assert refusal(cluster, ReleaseAttempt("o", OnLost.HOLD)) == "BadChoice"
     assert refusal(cluster, ReleaseAttempt("none", OnLost.FAIL)) == "UnknownOrder"
     assert written(cluster, ReleaseAttempt("o", OnLost.RERUN))[:2] == ["OrderCommanded", "AttemptReleased"]
-    assert refusal(cluster, ReleaseAttempt("o", OnLost.RERUN)) == "NothingHeld"
+    assert refusal(cluster, ReleaseAttempt("o", OnLost.RERUN)) == "NotVouchedFor", "it runs again"
+    cluster.add("f", "f")
+    assert refusal(cluster, ReleaseAttempt("f", OnLost.RERUN)) == "NothingHeld"
 
 
 def test_deleting(cluster: PureCluster) -> None:

@@ -161,3 +161,16 @@ async def test_a_fault_of_the_store_is_not_hidden(error: Exception) -> None:
     await bench.grow(10)
     with pytest.raises(type(error)):
         await bench.running
+
+
+async def test_a_snapshot_that_fits_no_more_is_not_kept_and_nothing_is_trimmed() -> None:
+    bench = Bench(add=_refuses)
+    await bench.grow(10)
+    assert (bench.keeper.failures, bench.keeper.snapshots, bench.saved, bench.trimmed) == (1, 0, None, [])
+    await bench.grow(20)
+    assert (bench.made, bench.keeper.failures) == ([10, 20], 2)
+    await bench.close()
+
+
+async def _refuses(_snapshot: Snapshot) -> bool:
+    return False

@@ -302,3 +302,25 @@ async def test_recovery_is_replay_and_a_new_epoch_and_what_is_owed(bench: Bench)
     assert loop.shown_marks == {"agent a": Cursor(7, 1)}
     assert again.store.entries[2].marks == encode({"agent a": Cursor(7, 1)})
     await loop.close()
+
+
+async def test_a_rest_ends_when_all_that_was_decided_is_shown_and_nothing_more_is_decided(bench: Bench) -> None:
+    bench.replication.gate.clear()
+    first = bench.ask(1)
+    await until(lambda: bench.loop.statistics()["batches_in_flight"] == 1)
+    resting = asyncio.ensure_future(bench.loop.rest())
+    await asyncio.sleep(0)
+    second = bench.ask(2)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert (resting.done(), first.done(), bench.loop.state.total) == (False, False, 1)
+    bench.replication.gate.set()
+    await resting
+    assert first.done()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert (second.done(), bench.loop.state.total) == (False, 1)
+    bench.loop.go_on()
+    assert isinstance(await second, Accepted)
+    await bench.loop.rest()
+    bench.loop.go_on()

@@ -14,7 +14,7 @@ from engine.simulation.coverage import PAIR_CATALOGUE
 from tests.sim.batches import ONE, assert_same_trace, replay, run_batch, several, shared_folder, single
 from tests.sim.pair_mutants import PAIR_MUTANTS, PLANS, run_pair_mutant_seed
 from tests.sim.pair_runs import PAIR_DRAWN
-from tests.sim.runs import Report, run_seed
+from tests.sim.runs import SQL_SEED, Report, run_seed
 
 pytestmark = [pytest.mark.timeout(1_800), pytest.mark.slow]
 
@@ -45,7 +45,7 @@ def test_every_seed_of_a_pair_keeps_its_accounts_and_all_together_meet_everythin
 
 
 @several
-@pytest.mark.parametrize("seed", [2, 9])
+@pytest.mark.parametrize("seed", [2, 9, SQL_SEED])
 def test_a_seed_of_a_pair_gives_the_same_trace_again_and_under_another_hash_seed(seed: int) -> None:
     assert_same_trace(run_pair_seed, DIGEST, seed)
 

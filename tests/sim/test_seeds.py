@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.sim.batches import ONE, assert_same_trace, replay, run_batch, several, shared_folder, single
-from tests.sim.runs import run_seed
+from tests.sim.runs import SQL_SEED, run_seed
 
 pytestmark = [pytest.mark.timeout(1_800), pytest.mark.slow]
 
 SEEDS = int(os.environ.get("UNDERSTUDY_SEEDS") or 240)
 BATCHES = 10
-DIGEST = "from tests.sim.runs import run_seed; print(run_seed({seed}).digest)"
+DIGEST = "from tests.sim.runs import SQL_SEED, run_seed; print(run_seed({seed}).digest)"
 
 
 @pytest.fixture
@@ -38,6 +38,6 @@ def test_every_seed_keeps_its_accounts_and_all_batches_together_meet_everything(
 
 
 @several
-@pytest.mark.parametrize("seed", [3, 11])
+@pytest.mark.parametrize("seed", [3, 11, SQL_SEED])
 def test_a_seed_gives_the_same_trace_again_and_under_another_hash_seed(seed: int) -> None:
     assert_same_trace(run_seed, DIGEST, seed)

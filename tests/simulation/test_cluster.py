@@ -236,6 +236,7 @@ async def test_snapshots_and_trimmed_logs_give_the_same_state() -> None:
     for name in ("controller", "a"):
         assert cluster.snapshot_soon(name)
     await asyncio.sleep(1)
+    await cluster.add_order("behind", "w")  # so that there are records behind the snapshots
     for name in ("controller", "a"):
         image = cluster.nodes[name].disk.image
         assert image.saved is not None

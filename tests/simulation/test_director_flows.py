@@ -9,6 +9,7 @@ Tests: engine/simulation/director_pairs.py
 import asyncio
 import difflib
 import os
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tests.simulation.test_director_pairs import acting, running, subagent
 
 FOLDER = Path(__file__).parents[1] / "flows" / "directors"
 REWRITE = bool(os.environ.get("UNDERSTUDY_REWRITE"))
+
+ABSOLUTE = re.compile(r" (started_ms|pid)=\d+")  # what depends on when the run came so far
 
 Scene = Callable[[SimCluster], Awaitable[None]]
 
@@ -118,7 +121,7 @@ def told(name: str) -> str:
         start_s = float(after[0].split(maxsplit=1)[0]) if after else 0.0
         for line in after:
             at_s, rest = line.split(maxsplit=1)
-            lines.append(f"{float(at_s) - start_s:7.1f}  {rest}")
+            lines.append(f"{float(at_s) - start_s:7.1f}  {ABSOLUTE.sub('', rest)}")
         await closed(cluster)
 
     play()

@@ -12,7 +12,7 @@ import pytest
 from engine.base.tasks import TaskScope
 from engine.ports import Connection, ConnectionClosed
 from engine.simulation.loop import VirtualLoop, run
-from engine.simulation.network import SimConnection, SimNetwork, Weather
+from engine.simulation.network import CALM, SimConnection, SimNetwork, Weather
 
 STEADY = Weather(latency_ms_min=10, latency_ms_max=10)
 
@@ -231,6 +231,37 @@ async def test_a_reset_delivers_a_beginning_and_tells_both_ends() -> None:
         assert scene.network.statistics()["frames_dropped"] == 6 - len(far.frames)
         await scene.close()
     assert len(lengths) > 3
+
+
+@virtual
+async def test_of_a_half_open_connection_only_one_end_knows() -> None:
+    scene = await Scene().open()
+    connection, near = await scene.dial()
+    assert [scene.network.half_open("b", "a") for _ in range(2)] == [1, 0]
+    await pass_ms(100)
+    (far,) = scene.far
+    assert (near.ended, far.ended) == (None, "the connection was reset")
+    await connection.send([b"x"])
+    await pass_ms(100)
+    assert (near.ended, far.frames, scene.network.counts["half_open"]) == (None, [], 1)
+    await scene.close()
+
+
+@virtual
+async def test_a_network_says_whether_it_holds_anything_back() -> None:
+    scene = await Scene(CALM).open()
+    network = scene.network
+    assert network.is_sound
+    network.cut_one_way("a", "b")
+    assert not network.is_sound
+    network.heal()
+    network.clog("a", "b", 50)
+    assert not network.is_sound
+    await pass_ms(60)
+    assert network.is_sound
+    network.weather = STEADY
+    assert not network.is_sound
+    await scene.close()
 
 
 @virtual

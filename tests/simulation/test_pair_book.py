@@ -12,7 +12,7 @@ from engine.model.event import Event
 from engine.model.outcome import SUCCEEDED
 from engine.model.position import FIRST
 from engine.model.workflow import WorkflowId
-from engine.pair.replica import STORE_ID
+from engine.pair.cells import STORE_ID
 from engine.ports import Record, Tip
 from engine.rules.pair.state import Pair, Role
 from engine.simulation.checkers import Breaches, Ledger
@@ -206,3 +206,34 @@ def test_s5_a_snapshot_says_of_attempts_what_the_log_said_that_it_is_of() -> Non
     told = list(book.breaches)
     book.durable("d", 2, [assigned(1)])
     assert len(book.breaches) > len(told)
+
+
+def test_s3_a_register_that_fell_back_makes_nobody_in_sync_again(planted: Planted) -> None:
+    before = planted.value
+    planted.give(2, A, A)
+    planted.value = before
+    planted.write(A, (3, 2, b"z"))
+    planted.book.shows(A, 3, "an answer")
+    assert planted.breaches == []
+    planted.value = None
+    planted.book.dropped(A, 2)
+    assert planted.breaches == []
+    planted.images[A].records.pop()
+    planted.book.dropped(A, 2)
+    assert any("controller is in sync in epoch 2, its durable log ends at 2" in one for one in planted.breaches)
+
+
+def test_s3_what_a_person_has_given_up_may_be_missing_and_nothing_more(planted: Planted) -> None:
+    planted.book.shows(A, 2, "an answer")
+    assert planted.book.holds_all(B)
+    planted.give(2, A, A)
+    planted.write(A, (3, 2, b"z"), (4, 2, b"z"))
+    planted.book.shows(A, 4, "an answer")
+    assert not planted.book.holds_all(B)
+    assert planted.book.accept_loss(B) == 2
+    assert planted.book.holds_all(B)
+    planted.give(1_002, B, B)
+    assert planted.breaches == []
+    planted.images[B].records.pop()
+    planted.book.must_hold_all(B, "acting")
+    assert any("controller-2 is acting" in one for one in planted.breaches)

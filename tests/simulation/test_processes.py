@@ -1,4 +1,7 @@
-"""The simulated machine: keys are started once, the guard outlives its owner, and nothing outlives a reboot."""
+"""The simulated machine: keys are started once, the guard outlives its owner, and nothing outlives a reboot.
+
+Tests: engine/simulation/processes.py, engine/simulation/process_host.py
+"""
 
 import asyncio
 from random import Random
@@ -9,7 +12,8 @@ import pytest
 from engine.base.problem import EngineClosed
 from engine.ports import ProcessReport, ProcessSpec
 from engine.simulation.modelled_jobs import Duration, JobModel
-from engine.simulation.processes import LOST, REBOOTED, SimHost, SimMachine
+from engine.simulation.process_host import SimHost
+from engine.simulation.processes import LOST, REBOOTED, SimMachine
 from tests.simulation.clusters import virtual, virtual_loop
 
 SECOND = Duration(ms_min=1_000, ms_max=1_000)
@@ -233,3 +237,60 @@ async def test_who_may_do_nothing_is_refused_at_each_use() -> None:
     await host.close()
     with pytest.raises(EngineClosed):
         await host.reports()
+
+
+def leased(computer: SimMachine, until_ms: int, **fields: Any) -> ProcessSpec:
+    return spec(lease_until_ms=computer.clock_ms() + until_ms, lease_grace_ms=200, lease_margin_ms=50, **fields)
+
+
+@virtual
+async def test_a_process_ends_with_its_lease_and_lives_on_with_a_longer_one() -> None:
+    computer = machine(one=Duration(ms_min=60_000, ms_max=60_000, stubborn_rate=1.0))
+    host, _ = await opened(computer)
+    begin_ms = computer.clock_ms()
+    host.start(leased(computer, 1_000))
+    await asyncio.sleep(0.5)
+    host.lease(["o/1/1", "unknown/1/1"], begin_ms + 2_000)
+    host.lease(["o/1/1"], begin_ms + 1_500)
+    report = (await host.reports())[-1]
+    while report.kind == "started":
+        report = (await host.reports())[-1]
+    assert (report.kind, report.cause) == ("ended", "fenced")
+    (group,) = computer.groups
+    assert 1_940 <= (group.ended_ns - group.started_ns) / 1e6 <= 1_960, "KILL comes a margin before the end"
+    assert computer.counts["fenced"] == 1
+
+
+@virtual
+async def test_a_lease_that_is_over_is_not_extended_and_begins_nothing() -> None:
+    computer = machine(one=Duration(ms_min=60_000, ms_max=60_000, stubborn_rate=1.0))
+    host, _ = await opened(computer)
+    host.start(leased(computer, 1_000))
+    await asyncio.sleep(0.8)  # TERM is out
+    host.lease(["o/1/1"], computer.clock_ms() + 60_000)
+    await asyncio.sleep(0.2)
+    assert computer.running() == []
+    host.start(leased(computer, 250, key="p/1/1"))
+    assert await heard(host, 3) == ["started", "ended", "ended"]
+    assert len(computer.groups) == 1
+
+
+@virtual
+async def test_the_next_guard_keeps_a_lease_and_clocks_that_are_wrong_are_the_nodes_own() -> None:
+    computer = machine(one=Duration(ms_min=60_000, ms_max=60_000, stubborn_rate=1.0))
+    loop = virtual_loop()
+
+    async def as_node() -> None:
+        host, _ = await opened(computer)
+        host.start(leased(computer, 4_000))
+        await asyncio.sleep(0.1)
+
+    loop.drift("m#1", -200_000)  # a fifth too slow
+    await loop.create_task(as_node(), context=loop.context_of("m#1"))
+    computer.crash_guard()
+    await asyncio.sleep(3.5)
+    assert len(computer.running()) == 1, "its own clock shows less than three seconds"
+    await asyncio.sleep(1.5)
+    assert computer.running() == []
+    (group,) = computer.groups
+    assert 4_870 <= (group.ended_ns - group.started_ns) / 1e6 <= 4_960

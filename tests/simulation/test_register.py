@@ -190,3 +190,44 @@ def test_what_it_decides_is_what_the_checker_expects(kind: str) -> None:
     known = [value for value in VALUES if value is not None]
     calls = [RegisterCall(kind, "pair", 1, expected, new) for expected in known for new in known]
     assert all(compare(call, value) for call in calls for value in VALUES)
+
+
+@virtual
+async def test_who_is_deaf_is_heard_and_gets_no_answer() -> None:
+    register = faulty()
+    assert register.is_sound
+    register.deafen("a")
+    assert not register.is_sound
+    with pytest.raises(RegisterUnreachable):
+        await register.at("a").create(owned(1))
+    assert await register.at("b").read("pair") == owned(1)
+    register.heal("a")
+    assert register.is_sound
+    assert await register.at("a").read("pair") == owned(1)
+
+
+@virtual
+async def test_a_person_at_the_register_seeds_it_at_once_and_only_above_what_there_is() -> None:
+    register = faulty()
+    register.seed_now(owned(4))
+    assert register.now("pair") == owned(4)
+    register.seed_now(owned(3))
+    assert register.now("pair") == owned(4)
+    assert fault_in(register.calls) is None
+
+
+@virtual
+async def test_a_question_is_under_way_until_it_takes_effect_or_can_not_any_more() -> None:
+    register = faulty(delay_ms_min=100.0, delay_ms_max=100.0)
+    scope = TaskScope("askers", lambda _: None)
+    asking = scope.start(register.create(owned(1)), "create")
+    await pass_ms(50)
+    assert register.under_way == 1
+    await pass_ms(60)
+    assert register.under_way == 0
+    await asking
+    register.go_down(1_000)
+    with pytest.raises(RegisterUnreachable):
+        await register.read("pair")
+    assert register.under_way == 0
+    await scope.close()

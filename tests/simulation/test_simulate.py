@@ -1,18 +1,31 @@
-"""@simulate: what a user's own test gets, and what it is told when a seed fails."""
+"""@simulate: what a user's own test gets, and what it is told when a seed fails.
+
+Tests: engine/simulation/simulation.py
+"""
 
 import asyncio
 import contextlib
 import inspect
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine import Workflow, job, retry
 from engine.model.order import OrderState
-from engine.simulation.faults import Faults
-from engine.simulation.modelled_jobs import Duration, JobRun
-from engine.simulation.simulate import Simulation, SimulationFailed, chosen_seeds, simulate
+from engine.simulation.seeds import WANTED
+from engine.simulation.simulate import (
+    Cluster,
+    Drawn,
+    Duration,
+    Faults,
+    JobRun,
+    Simulation,
+    SimulationFailed,
+    Uniform,
+    simulate,
+)
 
 WORK = Workflow("work", job("one", shell="work", on_lost="rerun"), job("two", command=["work"], on_lost="rerun"))
 JOBS = {"*": Duration(ms_min=500, ms_max=3_000, results={"x": 1})}
@@ -20,12 +33,13 @@ SHORT = Faults(seconds=5.0)
 
 
 @pytest.fixture(autouse=True)
-def no_seeds_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_seeds_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("UNDERSTUDY_SEED", raising=False)
     monkeypatch.delenv("UNDERSTUDY_SEEDS", raising=False)
+    monkeypatch.setattr(WANTED, "corpus", str(tmp_path / "seeds"))
 
 
-@simulate(seeds=6, agents={"local": 2}, jobs=JOBS, faults=SHORT)
+@simulate(seeds=6, cluster=Cluster(agents={"local": 2}), jobs=JOBS, faults=SHORT)
 async def test_a_workflow_ends_through_all_faults(sim: Simulation) -> None:
     orders = [await sim.add_order(WORK) for _ in range(3)]
     again = await sim.add_order("work", order_id="work-1")
@@ -38,7 +52,12 @@ async def test_a_workflow_ends_through_all_faults(sim: Simulation) -> None:
     assert sim.running() == []
 
 
-@simulate(seeds=4, controllers=2, jobs=JOBS, faults=Faults(seconds=15.0, kinds={"crash active": 1.0, "cut pair": 1.0}))
+@simulate(
+    seeds=4,
+    cluster=Cluster(controllers=2),
+    jobs=JOBS,
+    faults=Faults(seconds=15.0, kinds={"crash active": 1.0, "cut pair": 1.0}),
+)
 async def test_two_controllers_are_a_pair_and_the_test_need_not_know(sim: Simulation) -> None:
     for _ in range(3):
         await sim.add_order(WORK)
@@ -65,8 +84,12 @@ async def test_callables_of_the_workflow_are_known_and_good_weather_is_good(sim:
     assert sim.storm.counts == {}
 
 
-@simulate(seeds=2, faults=SHORT, jobs={})
-async def test_coroutines_of_the_user_stand_for_jobs(sim: Simulation) -> None:
+@simulate(
+    seeds=3,
+    faults=SHORT,
+    jobs={"two": Drawn(ms=Uniform(500, 900), return_codes={0: 1.0}, results={"z": Uniform(1, 2)})},
+)
+async def test_coroutines_of_the_user_stand_for_jobs_and_so_do_draws(sim: Simulation) -> None:
     seen: list[str] = []
 
     async def one(run: JobRun) -> dict[str, Any]:
@@ -74,14 +97,16 @@ async def test_coroutines_of_the_user_stand_for_jobs(sim: Simulation) -> None:
         seen.append(run.order)
         return {"y": run.attempt}
 
-    sim.cluster._jobs["one"] = one
+    sim.job("one", one)
     order = await sim.add_order(WORK)
     await sim.sleep(3)
     await sim.heal()
     await sim.run_until_quiet()
     assert order.state is OrderState.FINISHED
     assert set(seen) == {"work-1"}
-    assert [group.label for group in sim.processes("two")] == ["two"] * len(sim.processes("two"))
+    assert 1 <= float(str(order.variables["z"])) <= 2
+    last = sim.processes("two")[-1]
+    assert 500 <= (last.ended_ns - last.started_ns) / 1_000_000 <= 910
 
 
 def failure_of(test: Any) -> SimulationFailed:
@@ -164,32 +189,8 @@ def test_reaching_for_the_real_world_is_an_escape_even_if_the_job_catches_it() -
     assert "escape: time.time leaves the simulation" in str(failure_of(escaping))
 
 
-def test_one_seed_can_be_named_and_is_told_with_its_timeline(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    seen: list[int] = []
-
-    @simulate(seeds=3, faults=None)
-    async def remember(sim: Simulation) -> None:
-        seen.append(sim.seed)
-        sim.sometimes("never", False)
-
-    monkeypatch.setenv("UNDERSTUDY_SEED", "17")
-    remember()
-    assert seen == [17]
-    assert "EpochBegan epoch=1" in capsys.readouterr().out
-
-
-def test_the_environment_may_ask_for_more_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert chosen_seeds(3) == ([0, 1, 2], False)
-    monkeypatch.setenv("UNDERSTUDY_SEEDS", "5")
-    assert chosen_seeds(3) == ([0, 1, 2, 3, 4], False)
-    monkeypatch.setenv("UNDERSTUDY_SEED", "9")
-    assert chosen_seeds(3) == ([9], True)
-
-
 def test_runners_see_a_plain_function_without_sim() -> None:
-    @simulate(seeds=1, faults=None, agents=["a", "b"])
+    @simulate(seeds=1, faults=None, cluster=Cluster(agents=["a", "b"]))
     async def documented(first: int, sim: Simulation, second: int = 2) -> None:
         """What it is for."""
         assert (first, second) == (1, 2)

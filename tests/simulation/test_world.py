@@ -9,6 +9,7 @@ import pytest
 from engine.base.codec import encode, pack
 from engine.base.ids import AgentId
 from engine.base.problem import EngineClosed
+from engine.journal.snapshots import SnapshotFailed
 from engine.language import standard_language
 from engine.model.event import EpochBegan
 from engine.ports import Connection, ConnectionClosed, Entry, StoreFault
@@ -194,6 +195,6 @@ async def test_a_snapshot_is_made_by_replay() -> None:
     await store.add_snapshot(snapshot)
     machine = AgentMachine(language, AgentId("a"))
     assert begin_recovery(machine, await store.snapshot()).state.epoch == 2
-    with pytest.raises(StoreFault, match="record 9"):
+    with pytest.raises(SnapshotFailed, match="record 9"):
         await maker.make(9)
     await store.close()

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from engine.base.problem import Problem, problem
+from engine.rules.forced import TakenOverByForce
 
 TooSmall = problem("TooSmall", "{amount} is too small; give at least 1.")
 
@@ -20,6 +21,12 @@ class Stepped(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 class Began(msgspec.Struct, frozen=True, array_like=True, tag=True):
     epoch: int
+
+
+class Forced(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    epoch: int
+    own_last: int
+    peer_last: int
 
 
 class Broke(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -40,9 +47,10 @@ class Count:
         self.steps: dict[str, int] = {}
         self.epochs = 0
         self.broken: dict[str, str] = {}
+        self.forced_epoch = 0
 
 
-_decode = msgspec.msgpack.Decoder(list[Added | Stepped | Began | Broke]).decode
+_decode = msgspec.msgpack.Decoder(list[Added | Stepped | Began | Broke | Forced]).decode
 
 
 class CountingMachine:
@@ -54,7 +62,9 @@ class CountingMachine:
     def begin(self, _state: Count, epoch: int, _node: str, _now_ms: int) -> list[Any]:
         return [Began(epoch)]
 
-    def decide(self, _state: Count, command: Add, _now_ms: int) -> "list[Any] | Problem":
+    def decide(self, _state: Count, command: Add | TakenOverByForce, _now_ms: int) -> "list[Any] | Problem":
+        if isinstance(command, TakenOverByForce):
+            return [Forced(command.epoch, command.own_last, command.peer_last)]
         if command.amount == "raise":
             raise RuntimeError("asked to raise")
         if isinstance(command.amount, int) and command.amount < 0:
@@ -72,6 +82,8 @@ class CountingMachine:
     def apply(self, state: Count, event: Any, _index: int) -> None:
         if isinstance(event, Began):
             state.epochs += 1
+        elif isinstance(event, Forced):
+            state.forced_epoch = event.epoch
         elif isinstance(event, Broke):
             state.broken[event.key] = event.why
         elif isinstance(event, Stepped):

@@ -13,7 +13,7 @@ from engine.base.limits import ATTEMPTS_MAX, OUTPUT_BYTES_MAX
 from engine.model.event import AttemptAssigned, OrderEvent
 from engine.model.expression import EvaluationError, Template
 from engine.model.fields import Size, Span
-from engine.model.job import Job, OnLost, Start
+from engine.model.job import Job, OnLost, OnPartition, Start
 from engine.model.obstacle import Obstacle
 from engine.model.order import Order, OrderState
 from engine.model.workflow import Workflow, WorkflowId
@@ -36,7 +36,7 @@ class Execute(
 
     `run` is the job's kind; a document writes the kind's own key (`shell`, `command`, `python`) beside `job`.
     `limit`: how many attempts of this job may run at once on one agent. `on_lost`: what follows an attempt whose end
-    nobody saw.
+    nobody saw. `on_partition`: whether an attempt goes on when its director can not be heard.
     """
 
     keyword: ClassVar[str] = "job"
@@ -52,6 +52,7 @@ class Execute(
     limit: int | None = None
     on_lost: OnLost = OnLost.HOLD
     output_bytes_max: Size = Size(OUTPUT_BYTES_MAX)
+    on_partition: OnPartition = OnPartition.CONTINUE
 
     def faults(self) -> Iterable[str]:
         if not is_name(self.job):
@@ -67,9 +68,19 @@ class Execute(
             yield "its kill_delay is between 0 and a hundred years"
         if self.output_bytes_max < 0:
             yield "its output_limit is less than 0"
+        if self.on_partition is OnPartition.STOP and not self.run.outlives:
+            yield (
+                f"on_partition: stop is for programs, and a job of kind {self.run.keyword} runs inside our own process,"
+                " where nobody can end it at an instant; leave on_partition out, on_lost says what follows"
+            )
         for name in self.environment:
             if not name or "=" in name or "\0" in name:
                 yield f"{name!r} can not be the name of an environment variable"
+
+    @property
+    def is_leased(self) -> bool:
+        """Tell whether its attempts run only while they hold a lease."""
+        return self.on_partition is OnPartition.STOP and self.run.outlives
 
     def place(self, workflow: Workflow) -> AgentId:
         return self.agent or workflow.agent

@@ -229,15 +229,16 @@ def hand_over(me: Pair, who: Setting, now_ms: int) -> list[Effect]:
 def look(me: Pair, who: Setting, now_ms: int) -> list[Effect]:
     """Read the register when there is something to learn: nothing known, a higher epoch heard of, its loss.
 
-    Who is out of sync and hears no owner looks too: a question to couple may have landed after its owner died. And a
-    standby looks now and then: its own question to take over may have landed after the owner was heard again, when
-    neither knows whom the register names, and the next failure would find nobody in sync to follow.
+    Who is out of sync and hears no owner looks too: a question to couple may have landed after its owner died. And
+    everybody looks now and then: a standby's question to take over may have landed after the owner was heard again,
+    when neither knows whom the register names, and the next failure would find nobody in sync to follow; and that a
+    register is away or has lost its state must be known before it is needed.
     """
     if me.writing or me.role is Role.ENDED:
         return []
     behind = max(me.peer_epoch, me.log_epoch) > me.epoch
     alone = me.role is Role.STANDBY and has_missed_beats(me, who.times, now_ms)
-    seldom = me.role is Role.STANDBY and now_ms - max(me.looked_ms, me.answered_ms) >= who.times.batch_ms
+    seldom = now_ms - max(me.looked_ms, me.answered_ms) >= who.times.batch_ms
     wants = behind or alone or seldom or not me.has_read or me.register_lost or me.role is Role.YIELDED
     return _read(me, who, now_ms) if wants else []
 

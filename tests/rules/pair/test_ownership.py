@@ -363,3 +363,9 @@ def test_a_standby_that_hears_its_owner_looks_now_and_then() -> None:
     assert ownership.look(me, B, now - 1) == []
     assert ownership.look(me, B, now) == [Ask(Read(me.highest, "b0"))]
     assert ownership.look(me, B, now + 1) == []  # not again before the answer may have come
+
+
+def test_an_owner_looks_now_and_then_for_a_lost_register_must_be_known_before_it_is_needed() -> None:
+    me = owner()
+    assert ownership.look(me, A, NOW + TIMES.batch_ms - 1) == []
+    assert ownership.look(me, A, NOW + TIMES.batch_ms) == [Ask(Read(me.highest, "a0"))]

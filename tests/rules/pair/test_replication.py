@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from engine.base.pair import InstallSnapshot, Rep, RepAck, RepNack, Stale
 from engine.rules.pair import machine, replication
 from engine.rules.pair.log import LogShape
-from engine.rules.pair.state import ACTIVE, NOTHING, End, Install, Role, Send, Write
+from engine.rules.pair.state import ACTIVE, NOTHING, Alarm, End, Install, Role, Send, Write
 from tests.rules.pair.pairs import E1, NOW, A, B, log_of, only, owner, standby
 
 
@@ -209,3 +209,85 @@ def test_a_peer_that_denies_what_it_acknowledged_is_behind() -> None:
     assert not me.peer_is_behind
     replication.on_rep_nack(me, A, RepNack(1, 1, "b0"))
     assert me.peer_is_behind
+
+
+# --- a snapshot of one's own log --------------------------------------------------------------------------------------
+
+
+def with_snapshot(base: int, base_epoch: int, *behind: int) -> LogShape:
+    return LogShape(base, base_epoch, base).appended(behind)
+
+
+@pytest.mark.parametrize(
+    ("prev", "prev_epoch", "epochs", "contradicts"),
+    [
+        (5, 2, (), False),
+        (5, 3, (), True),  # at the snapshot's own index epochs must be equal
+        (4, 2, (2,), False),
+        (4, 2, (3,), True),
+        (3, 1, (2, 2, 3), False),  # what lies behind the snapshot may differ
+        (3, 1, (), False),
+        (3, 3, (), True),  # below it no epoch can be higher: they never fall
+        (1, 1, (1, 3), True),
+        (6, 9, (), False),  # behind it: a matter of `fits`
+        (0, 0, (), False),
+    ],
+)
+def test_a_log_that_was_given_up_is_found_by_its_epochs(
+    prev: int, prev_epoch: int, epochs: tuple[int, ...], contradicts: bool
+) -> None:
+    me = replace(standby(log_epoch=3), log=with_snapshot(5, 2, 2))
+    effects = replication.on_rep(me, B, Rep(9, prev, prev_epoch, epochs))
+    assert (effects == [replication.given_up(me, B)]) == contradicts
+    if contradicts:
+        assert not me.writing
+        assert "(record 5, epoch 2) is not of the history of A" in only(effects, Alarm).sentence
+
+
+def test_without_a_snapshot_nothing_is_given_up() -> None:
+    me = standby(1, 1, log_epoch=3)
+    assert only(replication.on_rep(me, B, Rep(3, 0, 7, (3,))), Send).message == RepNack(3, 0, "b0")
+
+
+@pytest.mark.parametrize(("index", "epoch", "given_up"), [(5, 3, True), (4, 3, True), (4, 2, False), (7, 9, False)])
+def test_so_is_a_snapshot_of_another_history(index: int, epoch: int, given_up: bool) -> None:
+    me = replace(standby(log_epoch=3), log=with_snapshot(5, 2))
+    effects = replication.on_snapshot(me, B, snapshot(index, epoch, 9))
+    assert (effects == [replication.given_up(me, B)]) == given_up
+
+
+def test_what_lies_wholly_below_a_snapshot_came_late_and_is_not_answered() -> None:
+    me = replace(standby(log_epoch=3), log=with_snapshot(5, 2, 2))
+    assert replication.on_rep(me, B, Rep(3, 1, 1, (1, 1))) == []
+    assert not me.writing
+    assert replication.on_rep(me, B, Rep(3, 1, 1, (1, 1, 2, 2, 2))) != []
+
+
+def test_no_hint_goes_below_what_was_compared_with_this_owner() -> None:
+    me = replace(standby(1, 1, 2, 2, log_epoch=3), same_epoch=3, same_index=4)
+    assert only(replication.on_rep(me, B, Rep(3, 4, 1, (3,))), Send).message == RepNack(3, 4, "b0")
+    assert only(replication.on_rep(me, B, Rep(4, 4, 1, (4,))), Send).message == RepNack(4, 2, "b0"), "another owner"
+
+
+def test_a_standby_may_keep_what_is_acknowledged_and_compared() -> None:
+    me = replace(standby(1, 1, 1), commit=2, same_epoch=1, same_index=3)
+    assert replication.compared(me) == 2
+    assert replication.compared(replace(me, same_index=1)) == 1
+    assert replication.compared(replace(me, role=Role.COUPLED)) == 0
+    assert replication.may_keep(me, 2, 1)
+    assert not replication.may_keep(me, 3, 1)
+    assert not replication.may_keep(me, 2, 9)
+    assert not replication.may_keep(replace(me, writing=True), 2, 1)
+    replication.based(me, 2, 1)
+    assert (me.log.base, me.log.base_epoch, me.log.last) == (2, 1, 3)
+    assert not replication.may_keep(me, 2, 1)
+    replication.based(me, 1, 1)
+    assert me.log.base == 2
+
+
+def test_a_write_that_began_before_a_snapshot_does_not_take_it_away() -> None:
+    me = replace(standby(1, 1), commit=2, same_epoch=1, same_index=2)
+    write = only(replication.on_rep(me, B, Rep(1, 2, 1, (1,))), Write)
+    replication.based(me, 2, 1)
+    replication.written(me, B, write)
+    assert (me.log.base, me.log.last, me.log.epoch_at(3)) == (2, 3, 1)
