@@ -13,6 +13,8 @@ ORDER ?=
 STATE ?= .understudy
 WORKERS ?= auto
 BOUNDS ?= large
+FOR ?= 600
+PROCESSES ?= 2
 
 python := .venv/bin/python
 pytest := $(python) -m pytest
@@ -24,7 +26,7 @@ export MYPY_CACHE_DIR := .mypy_cache
 export RUFF_CACHE_DIR := .ruff_cache
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: menu run test check lint house unit sim prove flows flows-rewrite acceptance bench soak story graph docs clean
+.PHONY: menu run test check lint house unit sim sim-long prove flows flows-rewrite acceptance bench soak story graph docs clean
 
 menu: ## print this menu
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +54,9 @@ unit: ready-dev ## the tests without the slow ones, real processes, simulated se
 sim: ready-dev ## simulated clusters under faults (SEED=17 replays one, SEEDS=500 tries as many)
 	$(if $(SEED),UNDERSTUDY_SEED=$(SEED)) $(if $(SEEDS),UNDERSTUDY_SEEDS=$(SEEDS)) \
 	  $(pytest) $(if $(SEED),-s -k test_one_seed,$(parallel)) tests/sim $(ARGS)
+
+sim-long: ready-dev ## simulated clusters for FOR seconds in PROCESSES processes, with figures (ARGS="--kind pairs")
+	$(python) -m tests.sim --seconds $(FOR) --processes $(PROCESSES) $(ARGS)
 
 prove: ready-dev ## search every world of the failover rules, then without each rule (long; BOUNDS=quick: minutes)
 	$(python) -m tests.prove --bounds $(BOUNDS) $(ARGS)

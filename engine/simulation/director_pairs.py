@@ -30,6 +30,12 @@ DIRECTORS_CATALOGUE: dict[str, str] = {
     "directors: coupled again": "two directors were in sync again",
     "directors: crash of the active": "a director was crashed that owned its pair",
     "directors: crash of the standby": "a director was crashed that stood by",
+    "directors: tail dropped": "a standby dropped durable records that nobody had acknowledged",
+    "directors: disk replaced": "an empty disk took the place of one that was in sync",
+    "directors: snapshot installed": "a standby was given a snapshot in place of its log",
+    "directors: switched over": "two directors handed over, and both stayed in sync",
+    "directors: a zone died": "the acting controller and the acting director were crashed in one moment",
+    "directors: its machine died with a subagent": "the machine of the acting director was lost with a subagent on it",
     "directors: failover while the controller was away": "a director took over as soon as its register was back",
 }
 

@@ -17,6 +17,7 @@ from engine.model import event as events
 from engine.model.event import Event
 from engine.model.order import OrderState
 from engine.simulation.cluster import SimCluster
+from engine.simulation.director_faults import DIRECTOR_FAULTS, DIRECTOR_WEIGHTS
 from engine.simulation.disk import QUICK, DiskPace
 from engine.simulation.network import CALM, Weather
 from engine.simulation.node import AGENT, CLIENT, CONTROLLER, SUBAGENT
@@ -89,6 +90,8 @@ class Storm:
 
     def _draw_kinds(self) -> dict[str, float]:
         weights = WEIGHTS if self.cluster.pair is None else WEIGHTS | PAIR_WEIGHTS
+        if self.cluster.directors:  # whose register a forced controller would be: that is a person's work
+            weights = {name: weight for name, weight in weights.items() if name != "force"} | DIRECTOR_WEIGHTS
         chosen = {
             name: weight * self.random.uniform(0.2, 2) for name, weight in weights.items() if self.random.random() < 0.7
         }
@@ -110,7 +113,10 @@ class Storm:
 
     def cause(self, kind: str) -> bool:
         """Cause one fault of a kind now; False when there is nothing it could be done to (no pair, nobody up)."""
-        done = PAIR_FAULTS[kind](self, self.cluster.pair) if kind in PAIR_FAULTS else FAULTS[kind](self)
+        if kind in DIRECTOR_FAULTS:
+            done = DIRECTOR_FAULTS[kind](self, self.random.choice(list(self.cluster.directors.values())))
+        else:
+            done = PAIR_FAULTS[kind](self, self.cluster.pair) if kind in PAIR_FAULTS else FAULTS[kind](self)
         if done:
             self.counts[kind] = self.counts.get(kind, 0) + 1
         return done

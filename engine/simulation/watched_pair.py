@@ -18,6 +18,8 @@ from engine.simulation.node import SimNode
 from engine.simulation.observe import Lookout
 from engine.simulation.pair_book import PairBook, could_act
 
+REST_S = 8.0
+
 
 class WatchedPair:
     """What the pairs of controllers and of directors have in common."""
@@ -40,6 +42,7 @@ class WatchedPair:
         self._lookout = lookout
         self._loop = loop
         self._acted = ""  # who began to act last
+        self._changed_s = loop.time()  # when a half was booted, or took another role
         for name in names:
             lookout.ledger.follow(name)
             disk = nodes[name].disk
@@ -85,6 +88,12 @@ class WatchedPair:
         both = value is not None and len(value.insync) == len(self.names)
         return both and value is not None and all(stores[one.node] == one.store.encode() for one in value.insync)
 
+    def is_at_rest(self) -> bool:
+        """Tell whether both are coupled for so long that no question of an earlier life can be under way any more."""
+        roles = sorted(str(half.replica.me.role) for _, half in self.halves())
+        is_coupled = roles == [Role.COUPLED, Role.STANDBY] and self.has_two_copies()
+        return is_coupled and self._loop.time() - self._changed_s >= REST_S
+
     def switch_over(self) -> bool:
         """Ask the owner to hand over, if it can do so at this instant."""
         for node, half in self.halves():
@@ -101,6 +110,7 @@ class WatchedPair:
 
     def watch(self, node: SimNode, half: PairNode) -> None:
         """Look at a half from its boot on."""
+        self._changed_s = self._loop.time()
         open_role = half._open_role
 
         async def opened(*arguments: Any) -> Any:
@@ -165,6 +175,7 @@ class WatchedPair:
             do(effects)
             now = replica.me.role
             if was is not now:
+                self._changed_s = self._loop.time()
                 self._lookout.timeline.note(node.name, f"{was} → {now}, epoch {replica.me.epoch}")
             self.sometimes("uncoupled", was is Role.COUPLED and now is Role.SOLO)
             self.sometimes("coupled again", was is Role.JOINING and now is Role.COUPLED and replica.me.epoch > 3)

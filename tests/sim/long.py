@@ -22,15 +22,20 @@ from typing import Any
 
 from engine.simulation.cluster import SimCluster
 from engine.simulation.coverage import CATALOGUE, PAIR_CATALOGUE, Coverage
-from tests.sim.pair_runs import PAIR_DRAWN
-from tests.sim.runs import DRAWN, Report, run_seed
+from engine.simulation.director_pairs import DIRECTORS_CATALOGUE
+from tests.sim.pair_runs import DIRECTORS_DRAWN, PAIR_DRAWN
+from tests.sim.runs import DRAWN, Plan, Report, run_seed
 
 TOLD_S = 30.0
 LOOK_EVENTS = 4  # a look costs half as much as an event
 BITS = 14  # of a digest that choose the register
 DIGEST_BITS = 60
 SHOWN_MAX = 6  # breaches of one seed
-PAIRS_EVERY = 2  # without --pairs or --single every second seed is that of a pair
+KINDS: dict[str, tuple[Plan, dict[str, str]]] = {  # in turn, unless one is chosen
+    "single": (DRAWN, CATALOGUE),
+    "pairs": (PAIR_DRAWN, PAIR_CATALOGUE),
+    "directors": (DIRECTORS_DRAWN, DIRECTORS_CATALOGUE),
+}
 
 
 class Distinct:
@@ -85,10 +90,10 @@ class Account:
     cpu_s: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
     met: Counter[str] = field(default_factory=Counter)
-    breaches: list[tuple[int, bool, list[str]]] = field(default_factory=list)
+    breaches: list[tuple[int, str, list[str]]] = field(default_factory=list)
     ranks: bytes = b""
 
-    def add(self, report: Report, *, pair: bool) -> None:
+    def add(self, report: Report, kind: str) -> None:
         """Take in one seed."""
         self.seeds += 1
         self.sql += report.has_sql
@@ -98,7 +103,7 @@ class Account:
         self.faults.update(report.injected)
         self.met.update(report.met.keys())
         if report.breaches:
-            self.breaches.append((report.seed, pair, report.breaches[:SHOWN_MAX]))
+            self.breaches.append((report.seed, kind, report.breaches[:SHOWN_MAX]))
 
     def merge(self, other: "Account") -> None:
         """Take in what another process tells."""
@@ -109,11 +114,11 @@ class Account:
         self.breaches += other.breaches
 
 
-def work(first: int, stride: int, kinds: tuple[bool, ...], seconds: float, told: Any) -> None:
+def work(first: int, stride: int, kinds: tuple[str, ...], seconds: float, told: Any) -> None:
     """Run seeds until the time is over, at least one, and tell of each."""
     distinct, seed, events, end = Distinct(), first, count(), time.monotonic() + seconds
     while True:
-        pair, began, account = kinds[seed // stride % len(kinds)], time.process_time(), Account()
+        kind, began, account = kinds[seed // stride % len(kinds)], time.process_time(), Account()
 
         def watch(cluster: SimCluster, _report: Report) -> None:
             def look(*_: object) -> None:
@@ -122,7 +127,7 @@ def work(first: int, stride: int, kinds: tuple[bool, ...], seconds: float, told:
 
             cluster.lookout.also(on_event=look)
 
-        account.add(run_seed(seed, PAIR_DRAWN if pair else DRAWN, watch=watch), pair=pair)
+        account.add(run_seed(seed, KINDS[kind][0], watch=watch), kind)
         account.cpu_s = time.process_time() - began
         account.ranks = bytes(distinct.ranks)
         told.put(account)
@@ -149,7 +154,7 @@ def summary(total: Account, distinct: Distinct, wall_s: float, holes: list[str])
         "wall_s": round(wall_s, 1),
         "cpu_s": round(cpu_s, 1),
         "holes": holes,
-        "breaches": [{"seed": seed, "pair": pair, "breaches": found} for seed, pair, found in total.breaches],
+        "breaches": [{"seed": seed, "kind": kind, "breaches": found} for seed, kind, found in total.breaches],
     }
 
 
@@ -171,13 +176,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long")
     parser.add_argument("--processes", type=int, default=2, help="how many at once")
     parser.add_argument("--first", type=int, default=1_000_000, help="the first seed")
-    parser.add_argument("--pairs", action="store_true", help="only clusters whose controllers are a pair")
-    parser.add_argument("--single", action="store_true", help="only clusters with one controller")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="only such clusters; may be given again")
     parser.add_argument(
         "--whole", action="store_true", help="fail also when a condition of the catalogue was never met"
     )
     asked = parser.parse_args(argv)
-    kinds = (True,) if asked.pairs else (False,) if asked.single else (False, True)
+    kinds = tuple(asked.kind or KINDS)
     began = time.monotonic()
     context = multiprocessing.get_context("spawn")
     told: Any = context.Queue()
@@ -187,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     ]
     for worker in workers:
         worker.start()
-    wanted = (PAIR_CATALOGUE if True in kinds else {}) | (CATALOGUE if False in kinds else {})
+    wanted = {name: what for kind in kinds for name, what in KINDS[kind][1].items()}
     figures = _gather(told, len(workers), workers, wanted, began)
     for worker in workers:
         worker.join()
@@ -215,8 +219,8 @@ def _gather(told: Any, running: int, workers: list[Any], wanted: dict[str, str],
         total.merge(account)
         distinct.merge(account.ranks)
         coverage.merge(account.seeds, account.met)
-        for seed, pair, found in account.breaches:
-            sys.stdout.write("\n".join([f"seed {seed} of {'a pair' if pair else 'one controller'}:", *found, ""]))
+        for seed, kind, found in account.breaches:
+            sys.stdout.write("\n".join([f"seed {seed} of {kind}:", *found, ""]))
             sys.stdout.flush()
         if time.monotonic() >= due:
             due = time.monotonic() + TOLD_S

@@ -70,6 +70,7 @@ class Plan:
     parallel_max: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     controllers: int = 1
+    with_directors: bool = False  # some agents have two directors, and there are one or two controllers
     spans: tuple[float, ...] = (5.0, 12.0, 25.0)  # seconds of faults, one of them
     sql: bool | None = None  # None: one seed in SQL_EVERY
     weather: Weather = CALM  # until a fault changes it, or everything is healed
@@ -139,13 +140,19 @@ async def _main(seed: int, plan: Plan, report: Report, with_timeline: bool, watc
     calls = Calls(Random(f"{seed}/calls"))
     calls.is_dead = loop.is_crashed
     agents, parallel_max = random.choice(TOPOLOGIES), random.choice((1, 3, 8))
+    agents, controllers, directors = plan.agents or agents, plan.controllers, list[str]()
+    if plan.with_directors:
+        draw = Random(f"{seed}/directors")
+        controllers = draw.choice((1, 2))
+        directors = [agent for agent in agents if draw.random() < 0.7] or list(agents)[:1]
     with _made(
         plan,
         loop,
         seed,
         report,
-        controllers=plan.controllers,
-        agents=plan.agents or agents,
+        controllers=controllers,
+        agents=agents,
+        directors=directors,
         jobs=JOBS,
         callables={"call": calls.call, "call_blocking": calls.call_blocking},
         parallel_max=plan.parallel_max or parallel_max,

@@ -36,13 +36,13 @@ def test_distinct_states_are_counted_nearly(count: int) -> None:
 
 def test_accounts_are_added_up_and_tell_of_breaches() -> None:
     total, account = Account(), Account(cpu_s=2.0)
-    account.add(Report(7, messages=100, virtual_s=7_200, injected={"cut": 2}, met={"a": 3}, has_sql=True), pair=True)
-    account.add(Report(8, breaches=["S1: two"] * 9), pair=False)
+    account.add(Report(7, messages=100, virtual_s=7_200, injected={"cut": 2}, met={"a": 3}, has_sql=True), "pairs")
+    account.add(Report(8, breaches=["S1: two"] * 9), "single")
     total.merge(account)
     figures = summary(total, Distinct(), 3.0, ["b"])
     assert (figures["seeds"], figures["messages"], figures["messages_per_cpu_s"], figures["faults"]) == (2, 100, 50, 2)
     assert figures["cluster_hours_per_cpu_hour"] == 3_600
-    assert figures["breaches"] == [{"seed": 8, "pair": False, "breaches": ["S1: two"] * 6}]
+    assert figures["breaches"] == [{"seed": 8, "kind": "single", "breaches": ["S1: two"] * 6}]
 
 
 class Told(list[Any]):
@@ -50,7 +50,7 @@ class Told(list[Any]):
 
 
 @pytest.mark.timeout(60)
-def test_a_worker_runs_both_kinds_and_says_when_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_runs_the_kinds_in_turn_and_says_when_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[tuple[int, int]] = []
     clock = iter(range(10))
 
@@ -61,7 +61,7 @@ def test_a_worker_runs_both_kinds_and_says_when_it_is_done(monkeypatch: pytest.M
     monkeypatch.setattr(long, "run_seed", run_seed)
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     told = Told()
-    work(5, 2, (False, True), 4, told)
+    work(5, 2, ("single", "pairs"), 4, told)
     assert ran == [(5, 1), (7, 2), (9, 1), (11, 2)]
     assert [one and one.messages for one in told] == [1, 1, 1, 1, None]
 
@@ -69,7 +69,7 @@ def test_a_worker_runs_both_kinds_and_says_when_it_is_done(monkeypatch: pytest.M
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_short_run_prints_its_figures() -> None:
-    argv = [sys.executable, "-m", "tests.sim", "--seconds", "1", "--processes", "1", "--single"]
+    argv = [sys.executable, "-m", "tests.sim", "--seconds", "1", "--processes", "1", "--kind", "single"]
     ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True, timeout=100)
     figures = json.loads(ended.stdout.splitlines()[-1])
     assert figures["seeds"] >= 1
