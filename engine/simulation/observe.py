@@ -281,23 +281,31 @@ class Lookout:
 
         _put_in_place(machine, decide=decided, owed_to_subagent=owed, start_command=started)
         name = agent.identity.node
-        self._watch_obedience(name, agent.reception, lambda _: self._obeyed.get(name, 0))
+        # A fenced director may let somebody in whom the acting one would refuse; nothing comes of it.
+        may_act = agent.loop._replication.may_act
+        self._watch_obedience(name, agent.reception, lambda _: self._obeyed.get(name, 0), may_act)
 
-    def _watch_obedience(self, node: str, reception: Any, highest_of: Callable[[Hello], int]) -> None:
+    def _watch_obedience(
+        self,
+        node: str,
+        reception: Any,
+        highest_of: Callable[[Hello], int],
+        may_act: Callable[[], bool] = lambda: True,
+    ) -> None:
         """S6: no session, and no command, in an epoch below the highest that the node has persisted."""
         register, deliver, hellos = reception._register, reception._deliver, {}
 
         def registered(hello: Hello, line: Any) -> Any:
             session = register(hello, line)
             hellos[session.id] = hello
-            if hello.epoch < (highest := highest_of(hello)):
+            if hello.epoch < (highest := highest_of(hello)) and may_act():
                 text = f"{hello.node} in epoch {hello.epoch} after {highest} was obeyed"
                 self.breaches.tell(f"S6: {node} opens a session with {text}")
             return session
 
         def delivered(session: Any, number: int, raw: Any, reply: Any) -> Any:
             epoch, highest = hellos[session.id].epoch, highest_of(hellos[session.id])
-            if epoch != highest:
+            if epoch != highest and may_act():
                 self.breaches.tell(f"S6: {node} takes a command of epoch {epoch}; it has persisted {highest}")
             return deliver(session, number, raw, reply)
 

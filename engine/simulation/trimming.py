@@ -27,8 +27,10 @@ async def keep_journal(node: SimNode, process: SimProcess, lookout: Lookout, *, 
 def not_needed(node: SimNode, lookout: Lookout, *, may_drop: bool) -> int:
     """Return the last record of a node's journal that no reader of it needs any more."""
     if node.pair_node is not None:  # what the other half lacks must not be trimmed
-        holds = [*node.pair_node.replica.holds(), *(node.acting.agent.holds() if node.role == AGENT else ())]
-        return int(min([node.loop.shown, *(hold.index for hold in holds)]))
+        needed = [node.loop.shown, *(hold.index for hold in node.pair_node.replica.holds())]
+        if node.role == AGENT:  # its controller shows where it stands by the record at its cursor
+            needed += [hold.index - 1 for hold in node.acting.agent.holds()]
+        return int(max(min(needed), 0))
     if node.role == CONTROLLER:
         return int(node.loop.shown)
     promised = lookout.ledger.promised(node.name)
