@@ -22,7 +22,8 @@ class Member(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False)
 class Ownership(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The register's value: who owns the pair in this epoch, and whose data is complete.
 
-    `nonce` is the owner's incarnation: a restarted owner finds that it is not meant. `insync` is in the members' order.
+    `nonce` names the owner's incarnation and no other: a restarted owner finds that it is not meant. `insync` is in the
+    members' order.
     """
 
     cluster: str

@@ -1,6 +1,7 @@
-"""`journal verify | dump | stat`: look into journals without an engine, and beside a running one. Floor 11.
+"""`journal verify | dump | stat | restored`: look into journals without an engine, or beside one. Floor 11.
 
-* Nothing is ever written. PATH is one journal, or a state directory with a journal for each of its nodes.
+* Nothing is ever written, but by `restored`, which needs the state directory for itself.
+* PATH is one journal, or a state directory with a journal for each of its nodes.
 """
 
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ Examples:
   python -m engine journal dump .understudy --order report-1
   python -m engine journal dump .understudy/agent-local/journal.db --after 100 --limit 20
   python -m engine journal stat --output json
+  python -m engine journal restored .understudy
 
 Exit codes: 0 sound, 1 damaged, 74 there is no journal or it can not be read."""
 
@@ -123,6 +125,26 @@ def dump_command(
     if order is not None and shown == 0:
         raise Ended(ExitCode.FAILED, f"There is nothing about order {order} in {_chosen(path, node)}.")
     return ExitCode.FAILED if is_damaged else ExitCode.FINISHED
+
+
+@command.command("restored", epilog=EPILOG)
+@_path
+@debug_option
+@click.pass_obj
+def restored_command(face: Face, path: Path) -> int:
+    """Say that a state directory was restored from a copy, before anything is started on it.
+
+    A node of a pair that lacks what was acknowledged since must not pass for the one that had it: its data gets another
+    identity, so that the other node fills it again. Nothing else is changed.
+    """
+    from engine.cli.restoring import renew
+
+    if not path.is_dir():
+        raise Ended(ExitCode.USAGE, f"{path} is no directory; name the whole state directory that was restored.")
+    found = _asked(partial(renew, journals=journals_in(path)), path)
+    for journal, is_renewed in found:
+        face.out(f"{journal}: {'has another identity now' if is_renewed else 'is of no pair, and stays as it is'}")
+    return ExitCode.FINISHED
 
 
 def journals_in(path: Path) -> list[Path]:

@@ -57,6 +57,14 @@ async def store_id(store: Store, new_id: Callable[[], str]) -> str:
     return found.decode()
 
 
+async def renew_store_id(store: Store, new_id: Callable[[], str]) -> bool:
+    """Give a restored store another identity (R16); False where it has none, being of no pair."""
+    if store.cell(STORE_ID) is None:
+        return False
+    await store.set_cells({STORE_ID: new_id().encode()})
+    return True
+
+
 def feature_level(store: Store) -> int:
     """Return the level of events that may have been written for both nodes."""
     return _number(store.cell(FEATURE), 1)

@@ -65,6 +65,9 @@ class PairPlace:
         self.feature = feature
 
 
+CHANCE_BITS = 31  # of a nonce; the bits above are the count of boots, which a copied disk counts too
+
+
 class UnsafeTimes(Exception):
     """The times of the pair break an inequality; the node does not start."""
 
@@ -136,8 +139,9 @@ class PairNode:
             world.node,
             place.peer,
             await store_id(store, world.new_id),
-            world.incarnation,
+            (world.incarnation << CHANCE_BITS) + world.jitter(1 << CHANCE_BITS),
             place.times,
+            world.incarnation << CHANCE_BITS,
         )
         self.replica = Replica(
             who,

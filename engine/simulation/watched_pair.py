@@ -161,7 +161,7 @@ class WatchedPair:
 
     def _acts(self, node: SimNode, half: PairNode, what: str) -> None:
         others = [(one.name, other.replica.me, self.now_ms(one)) for one, other in self.halves() if one is not node]
-        me, incarnation = half.replica.me, half.world.incarnation
+        me, incarnation = half.replica.me, half.replica.who.incarnation
         self.book.acts(node.name, incarnation, me.epoch, what, others)
         for one, other in self.halves():
             self.book.knows(one.name, other.replica.me.commit)

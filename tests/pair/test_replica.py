@@ -295,7 +295,7 @@ async def test_who_stepped_down_does_nothing_any_more() -> None:
         replica = pair.a.replica
         pair.a.disk.gate.clear()
         assert pair.cell.value is not None
-        nonce = pair.a.worlds[-1].incarnation
+        nonce = pair.a.replica.who.incarnation
         pair.cell.value = Ownership("c", 50, A, pair.cell.value.insync, nonce)
         replica.hear_of(50)
         await until(lambda: replica.me.writing)

@@ -43,7 +43,7 @@ def on_value(me: Pair, who: Setting, value: Value, now_ms: int) -> list[Effect]:
     me.register_lost = False
     me.has_read = me.has_read or own == me.cfg
     if own == me.cfg:
-        return []  # what was asked has not been done (yet): the timers ask again
+        return _tell_of_copy(own, who)  # what was asked has not been done (yet): the timers ask again
     me.writing, me.adopting = True, own
     stays = me.role in ACTIVE and is_mine(own, who)
     return [Keep(own, raised(me.log_epoch, own.epoch) if stays else me.log_epoch)]
@@ -67,6 +67,19 @@ def is_other(me: Pair, own: Ownership) -> bool:
 def is_mine(own: Ownership, who: Setting) -> bool:
     """Tell whether this incarnation owns the pair, with this very data (R7, R16)."""
     return own.owner == who.node and own.nonce == who.incarnation and own.has(who.member)
+
+
+def is_copy(own: Ownership, who: Setting) -> bool:
+    """Tell whether this disk is an older copy of the owner's, which was booted as often as this one, or more often."""
+    is_owner = own.owner == who.node and own.has(who.member)
+    return is_owner and 0 < who.first_nonce <= own.nonce != who.incarnation
+
+
+def _tell_of_copy(own: Ownership, who: Setting) -> list[Effect]:
+    if not is_copy(own, who):
+        return []
+    sentence = f"The disk of {who.node} is an older copy of the one that owns epoch {own.epoch}; it takes nothing over."
+    return [Alarm(f"{sentence} Start the right disk, or the other node; if both are gone, force this one.")]
 
 
 def is_hand_over(before: Ownership | None, own: Ownership, who: Setting) -> bool:
@@ -159,7 +172,7 @@ def take_over(me: Pair, who: Setting, now_ms: int) -> list[Effect]:
 
 def is_in_sync(cfg: Ownership, who: Setting) -> bool:
     """Tell whether this data, and not only this name, is in sync (R16)."""
-    return cfg.has(who.member)
+    return cfg.has(who.member) and not is_copy(cfg, who)
 
 
 def claim_again(me: Pair, who: Setting, now_ms: int) -> list[Effect]:

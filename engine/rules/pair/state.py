@@ -35,7 +35,11 @@ NOTHING = -1  # acknowledged by a store of which nothing is known
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """Who this node is; constant for an incarnation."""
+    """Who this node is; constant for an incarnation.
+
+    `incarnation`: a number that no other incarnation has, not even one of a copy of this disk; those of one count of
+    boots begin at `first_nonce` (0: that is not known).
+    """
 
     cluster: str
     node: str
@@ -43,6 +47,7 @@ class Setting(msgspec.Struct, frozen=True):
     store: str
     incarnation: int
     times: Times = Times()
+    first_nonce: int = 0
 
     @property
     def member(self) -> Member:

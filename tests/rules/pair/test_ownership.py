@@ -189,6 +189,21 @@ def test_a_restarted_owner_begins_a_new_epoch() -> None:
     assert ownership.claim_again(standby(), B, NOW) == []
 
 
+@pytest.mark.parametrize(("nonce", "is_older"), [(60, False), (99, False), (100, True), (104, True), (250, True)])
+def test_an_older_copy_of_the_owners_disk_claims_nothing_and_says_so(nonce: int, is_older: bool) -> None:
+    """R16: a copy counts its boots from where it was taken, so it comes to a count that was there before."""
+    own = replace(E1, nonce=nonce)
+    me = machine.boot(own, 1, owner().log, NOW)
+    again = replace(A, incarnation=107, first_nonce=100)
+    told = learn(me, again, own)
+    assert bool(ownership.claim_again(me, again, NOW)) is not is_older
+    assert [type(one) for one in told] == [Alarm] * is_older
+    assert all("older copy" in one.sentence for one in told if isinstance(one, Alarm))
+    assert not ownership.is_copy(replace(own, nonce=107), again), "its own"
+    assert not ownership.is_copy(replace(own, insync=(Member("A", "a1"),)), again), "of another disk"
+    assert not ownership.is_copy(replace(own, owner="B"), again), "the other node counts by itself"
+
+
 def test_an_unanswered_question_is_asked_again_as_it_was() -> None:
     """R12: the outcome is unknown, nothing is inferred, and the same question does no harm twice."""
     me = machine.boot(E1, 1, owner().log, NOW)
