@@ -30,6 +30,7 @@ QUICK = (
     Bounds(epochs=2, events=1, crashes=0, snapshots=1),
     Bounds(epochs=2, events=1, crashes=0, commits=True),
     Bounds(epochs=2, events=1, crashes=0, commits=True, keeps=1),
+    Bounds(epochs=2, events=0, crashes=1, commands=2),
     Bounds(epochs=3, events=0, crashes=1, forces=1),
     Bounds(epochs=2, events=0, crashes=0, rollbacks=1),
 )
@@ -47,6 +48,7 @@ LARGE = (
     Bounds(epochs=4, events=2, crashes=1, commits=True, keeps=1, forces=1),
     Bounds(epochs=3, events=1, crashes=0, old_mail=True),
     Bounds(epochs=2, events=1, crashes=0, wipes=1, old_mail=True),
+    Bounds(epochs=3, events=1, crashes=1, commands=3),
     Bounds(epochs=4, events=1, crashes=1, forces=1),
     Bounds(epochs=3, events=1, crashes=0, rollbacks=1),
 )
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if wrong else 0
 
 
-COUNTS = ("epochs", "events", "crashes", "wipes", "yields", "forces", "rollbacks", "snapshots", "keeps")
+COUNTS = ("epochs", "events", "crashes", "wipes", "yields", "forces", "rollbacks", "snapshots", "keeps", "commands")
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -31,11 +31,17 @@ def with_acks(world: World) -> tuple[World, str]:
         world.mail,
         world.published,
         world.past,
+        world.commands,
+        world.obeyed,
+        world.carried_out,
+        world.overruled,
     ), ""
 
 
 def breach(world: World) -> str:
     """Return what is wrong, or an empty text."""
+    if world.overruled:
+        return f"S6: an agent carries out a command of an epoch below {world.carried_out}, which it had obeyed"
     return _two_act(world) or _lost(world) or _disagree(world)
 
 

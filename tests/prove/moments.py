@@ -31,6 +31,7 @@ WIPES = {"empty disk": "an owner came back with an empty disk"}
 FORCES = {"forced": "an operator's word changed the register"}
 ROLLBACKS = {"register lost": "a node noticed that the register had fallen back", "served on": "and it went on acting"}
 SNAPSHOTS = {"snapshot": "a snapshot took the place of a log"}
+COMMANDS = {"late command": "a command of an owner is on its way to an agent that has obeyed a later one"}
 KEEPS = {
     "own snapshot": "a standby made a snapshot of its own log",
     "owner with a snapshot": "and became the owner",
@@ -49,6 +50,7 @@ def expected(bounds: Bounds) -> frozenset[str]:
         (YIELDS, bounds.yields > 0),
         (WIPES, bounds.wipes > 0),
         (SNAPSHOTS, bounds.snapshots > 0),
+        (COMMANDS, bounds.commands > 1),
         (KEEPS, bounds.keeps > 0),
         (FORCES, bounds.forces > 0),
         (ROLLBACKS, bounds.rollbacks > 0),
@@ -68,6 +70,8 @@ def reached(before: World, label: Label, after: World) -> Iterator[str]:
         yield "owners disagree"
     if acting and after.mail:
         yield "acting while asked"
+    if any(epoch < after.obeyed for epoch in after.commands):
+        yield "late command"
 
 
 def _of_node(before: World, label: Label, after: World, name: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from engine.base.pair import BeatAck, Ownership, RepAck
+from engine.rules import agent
 from engine.rules.pair import lease, machine, ownership, replication
 from engine.rules.pair.log import Edit
 from engine.rules.pair.state import ACTIVE, NOTHING, GoOn, Pair, Role, Send, Write
@@ -366,6 +367,11 @@ def counts_any_stores_acknowledgement(plant: Plant) -> None:
         return effects
 
     plant(lease, "on_beat_ack", on_beat_ack)
+
+
+@fault("R15: an agent obeys no epoch below the highest it has persisted", epochs=2, events=0, crashes=0, commands=2)
+def obeys_a_deposed_owner(plant: Plant) -> None:
+    plant(agent, "stale_epoch", lambda *_: None)
 
 
 @fault("R13: an epoch that the register gives twice", epochs=2, events=1, crashes=0, rollbacks=1)

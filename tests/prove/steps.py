@@ -29,6 +29,7 @@ from engine.rules.pair.state import (
     Setting,
     Write,
 )
+from tests.prove.obeying import give_command, obey
 from tests.prove.world import (
     NODES,
     NOW,
@@ -40,7 +41,9 @@ from tests.prove.world import (
     encode,
     other,
     setting,
+    spend,
     store_name,
+    with_node,
 )
 
 Label = tuple[Any, ...]
@@ -74,9 +77,13 @@ def labels(world: World) -> Iterator[Label]:
             yield ("force", name)
         if world.left.keeps:
             yield ("keep", name)
+        if world.left.commands:
+            yield ("command", name)
         yield from _replications(world, name, node)
     for number in range(len(world.mail)):
         yield ("mail", number)
+    for epoch in world.commands:
+        yield ("obey", epoch)
     for number in range(len(world.past) if world.left.rollbacks else 0):
         yield ("rollback", number)
 
@@ -113,14 +120,6 @@ def step(world: World, label: Label) -> World | None:
     return pruned(after)
 
 
-def _with(world: World, name: str, node: Node) -> World:
-    return replace(world, a=node) if name == "A" else replace(world, b=node)
-
-
-def _spend(world: World, what: str) -> World:
-    return replace(world, left=replace(world.left, **{what: getattr(world.left, what) - 1}))
-
-
 def _mailed(world: World, to: str, message: Any) -> World:
     raw = encode(Mail(to, message))
     return world if raw in world.mail else replace(world, mail=tuple(sorted((*world.mail, raw))))
@@ -135,7 +134,7 @@ def apply(world: World, name: str, rule: Callable[..., list[Effect]], *arguments
     after = _normal(me, who, world.left.commits)
     if after == node.pair and not effects:
         return None
-    return perform(_with(world, name, replace(node, pair=after)), name, effects)
+    return perform(with_node(world, name, replace(node, pair=after)), name, effects)
 
 
 def _normal(me: Pair, who: Setting, commits: bool) -> Pair:
@@ -172,7 +171,7 @@ def perform(world: World, name: str, effects: list[Effect]) -> World:
             case Ask(question) if isinstance(question, Cas):
                 world = _mailed(world, "R", question)
             case Keep() | Write() | Install():
-                world = _with(world, name, replace(world.node(name), pending=effect))
+                world = with_node(world, name, replace(world.node(name), pending=effect))
             case Activate() | GoOn():
                 world = publish(world, name)
             case End():
@@ -231,7 +230,7 @@ def _died(world: World, name: str, node: Node) -> World:
 
     Only where an operator may say that a node is off does it matter that it is.
     """
-    after = _with(world, name, node)
+    after = with_node(world, name, node)
     return after if world.left.forces else _boot(after, name)
 
 
@@ -240,17 +239,17 @@ def _boot(world: World, name: str) -> World:
     me = machine.boot(node.pair.cfg, node.pair.log_epoch, node.pair.log, NOW)
     incarnation = node.incarnation + 1
     me = _normal(me, setting(name, incarnation, node.stores), world.left.commits)
-    return _with(world, name, replace(node, alive=True, incarnation=incarnation, pair=me))
+    return with_node(world, name, replace(node, alive=True, incarnation=incarnation, pair=me))
 
 
 def _crash(world: World, name: str) -> World:
-    return _spend(_died(world, name, _dead(world.node(name))), "crashes")
+    return spend(_died(world, name, _dead(world.node(name))), "crashes")
 
 
 def _wipe(world: World, name: str) -> World:
     node = world.node(name)
     empty = Node(False, node.incarnation, node.stores + 1, Pair())
-    return _spend(_died(world, name, empty), "wipes")
+    return spend(_died(world, name, empty), "wipes")
 
 
 def _fsync(world: World, name: str) -> World | None:
@@ -258,9 +257,9 @@ def _fsync(world: World, name: str) -> World | None:
     pending, content = node.pending, node.pending_content
     assert pending is not None
     if isinstance(pending, Keep):
-        return apply(_with(world, name, replace(node, pending=None)), name, ownership.kept, NOW)
+        return apply(with_node(world, name, replace(node, pending=None)), name, ownership.kept, NOW)
     node = replace(node, pending=None, pending_content=(), content=content)
-    return apply(_with(world, name, node), name, replication.written, pending)
+    return apply(with_node(world, name, node), name, replication.written, pending)
 
 
 def _timer(world: World, name: str, timer: str) -> World | None:
@@ -303,9 +302,9 @@ def _append(world: World, name: str) -> World | None:
     if node.pair.role not in ACTIVE:
         return None
     grown = replace(node, content=(*node.content, world.records))
-    world = replace(_spend(world, "events"), records=world.records + 1)
+    world = replace(spend(world, "events"), records=world.records + 1)
     epochs = (node.pair.epoch,)
-    after = apply(_with(world, name, grown), name, lambda me, _who: replication.appended(me, epochs, NOW))
+    after = apply(with_node(world, name, grown), name, lambda me, _who: replication.appended(me, epochs, NOW))
     assert after is not None
     return publish(after, name)
 
@@ -393,7 +392,7 @@ def _cas(world: World, cas: Cas) -> World | None:
 
 def _yield(world: World, name: str) -> World | None:
     after = apply(world, name, _drain_and_yield)
-    return None if after is None else _spend(after, "yields")
+    return None if after is None else spend(after, "yields")
 
 
 def _drain_and_yield(me: Pair, who: Any) -> list[Effect]:
@@ -406,7 +405,7 @@ def _force(world: World, name: str) -> World | None:
     if world.node(other(name)).alive:
         return None
     after = apply(world, name, _force_by_little)
-    return None if after is None else _spend(after, "forces")
+    return None if after is None else spend(after, "forces")
 
 
 def _keep(world: World, name: str) -> World | None:
@@ -416,7 +415,7 @@ def _keep(world: World, name: str) -> World | None:
     if not replication.may_keep(me, index, me.log.epoch_at(index) or 0):
         return None
     replication.based(me, index, me.log.epoch_at(index) or 0)
-    return _spend(_with(world, name, replace(world.node(name), pair=me)), "keeps")
+    return spend(with_node(world, name, replace(world.node(name), pair=me)), "keeps")
 
 
 FORCED = 2  # in small worlds this is a thousand
@@ -445,7 +444,7 @@ def _rollback(world: World, number: int) -> World | None:
     """The register falls back. Only what happens while both nodes know better is promised anything (R13)."""
     if any(world.node(name).pair.epoch < world.register.epoch for name in NODES):
         return None
-    return _spend(replace(world, register=world.past[number], past=()), "rollbacks")
+    return spend(replace(world, register=world.past[number], past=()), "rollbacks")
 
 
 def _rep(world: World, name: str, number: int, prev: int, count: int) -> World | None:
@@ -463,7 +462,7 @@ def _with_content(world: World, name: str, content: tuple[int, ...]) -> World:
         return world
     write = node.pending
     kept = node.content if write.drop_after is None else node.content[: write.drop_after]
-    return _with(world, name, replace(node, pending_content=(*kept, *content[write.skip :])))
+    return with_node(world, name, replace(node, pending_content=(*kept, *content[write.skip :])))
 
 
 def _snapshot(world: World, name: str, number: int, index: int) -> World | None:
@@ -475,8 +474,8 @@ def _snapshot(world: World, name: str, number: int, index: int) -> World | None:
     node = after.node(name)
     if node.pending is not None:
         content = log.content[:index] if isinstance(node.pending, Install) else node.content
-        after = _with(after, name, replace(node, pending_content=content))
-    return _spend(after, "snapshots")
+        after = with_node(after, name, replace(node, pending_content=content))
+    return spend(after, "snapshots")
 
 
 STEPS: dict[str, Callable[..., World | None]] = {
@@ -493,6 +492,8 @@ STEPS: dict[str, Callable[..., World | None]] = {
     "yield": _yield,
     "force": _force,
     "keep": _keep,
+    "command": give_command,
+    "obey": obey,
     "rollback": _rollback,
     "rep": _rep,
     "snapshot": _snapshot,

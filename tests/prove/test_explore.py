@@ -31,7 +31,9 @@ def test_every_world_within_bounds(bounds: Bounds) -> None:
 
 def test_the_quick_bounds_together_meet_every_moment() -> None:
     every = moments.expected(
-        Bounds(epochs=3, events=2, crashes=1, yields=1, wipes=1, snapshots=1, keeps=1, forces=1, rollbacks=1)
+        Bounds(
+            epochs=3, events=2, crashes=1, yields=1, wipes=1, snapshots=1, keeps=1, commands=2, forces=1, rollbacks=1
+        )
     )
     assert frozenset().union(*(moments.expected(bounds) for bounds in QUICK)) == every
     assert frozenset().union(*(moments.expected(bounds) for bounds in LARGE)) == every

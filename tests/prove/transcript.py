@@ -22,6 +22,8 @@ SENTENCES = {
     "yield": "{} is told to hand over: it stops acting and yields",
     "force": "an operator forces {} to take over",
     "keep": "{} makes a snapshot of its own log",
+    "command": "{} gives a command to an agent",
+    "obey": "a command of epoch {} reaches the agent",
     "rollback": "the register falls back to an earlier value",
 }
 TIMERS = {

@@ -11,6 +11,7 @@
 from functools import lru_cache
 
 import msgspec
+from msgspec.structs import replace
 
 from engine.base.pair import AnyPairMessage, Cas, Member, Ownership, Value
 from engine.rules.pair.log import LogShape
@@ -71,6 +72,7 @@ class Bounds(msgspec.Struct, frozen=True, array_like=True):
     forces: int = 0
     rollbacks: int = 0  # the register falls back to an earlier value
     snapshots: int = 0
+    commands: int = 0  # that owners give to an agent below them
     keeps: int = 0  # snapshots that a standby makes of its own log; only where `commits` are watched
     # What the present rules make needless, and planted faults need; each makes the search larger.
     late_beats: bool = False  # a beat and its answer may come after a tick
@@ -93,6 +95,10 @@ class World(msgspec.Struct, frozen=True, array_like=True):
     mail: tuple[bytes, ...] = ()  # encoded Mail, in order
     published: tuple[Published, ...] = ()
     past: tuple[Ownership, ...] = ()  # of the register, where it may fall back
+    commands: tuple[int, ...] = ()  # epochs of commands to an agent, each for ever on its way
+    obeyed: int = 0  # the highest epoch that the agent has persisted
+    carried_out: int = 0  # the highest epoch of a command that it has carried out
+    overruled: bool = False  # it has carried out one of a lower epoch after that
 
     def node(self, name: str) -> Node:
         """Return a node by name."""
@@ -133,6 +139,16 @@ def first_world(bounds: Bounds) -> World:
     a = Node(True, 1, 0, Pair(cfg=register, log_epoch=1, role=Role.COUPLED, last_grant_ms=-1, has_read=True))
     b = Node(True, 1, 0, Pair(cfg=register, log_epoch=1, last_grant_ms=-1, has_read=True))
     return World(a, b, register, bounds, published=(Published("A", 1, 1, (), ()),))
+
+
+def with_node(world: World, name: str, node: Node) -> World:
+    """Return the world with another state of a node."""
+    return replace(world, a=node) if name == "A" else replace(world, b=node)
+
+
+def spend(world: World, what: str) -> World:
+    """Return the world in which one thing less may happen."""
+    return replace(world, left=replace(world.left, **{what: getattr(world.left, what) - 1}))
 
 
 def shape_of(epochs: tuple[int, ...]) -> LogShape:
