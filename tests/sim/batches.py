@@ -47,7 +47,10 @@ def shared_folder(factory: pytest.TempPathFactory, name: str) -> Path:
 def run_batch(
     run: Run, folder: Path, batch: int, *, seeds: int, batches: int, catalogue: dict[str, str] = CATALOGUE
 ) -> None:
-    """Run a batch's share of the seeds; the last batch asserts that everything in the catalogue was met by some."""
+    """Run a batch's share of the seeds; the last batch asserts that everything in the catalogue was met by some.
+
+    What is rare may be missed where another Python draws otherwise: then it goes on, for as many seeds again at most.
+    """
     coverage = Coverage()
     for seed in range(batch, seeds, batches):
         report = run(seed)
@@ -60,7 +63,14 @@ def run_batch(
         for path in written:
             together.merge(*json.loads(path.read_text()))
         assert together.runs == seeds
-        assert together.missing(catalogue) == []
+        for seed in range(seeds, 2 * seeds):
+            if not together.missing(catalogue):
+                break
+            report = run(seed)
+            assert not report.breaches, complaint(report)
+            together.add(report.met)
+        never = together.missing(catalogue)
+        assert not never, "\n".join(never)
 
 
 def assert_same_trace(run: Run, program: str, seed: int) -> None:
