@@ -364,6 +364,8 @@ class _LateFeed:
 
 
 def _admit(hello: Hello) -> Problem | None:
+    if hello.role == PAIR_ROLE and hello.cursor is not None:  # it would be sent our whole journal
+        return RegisterOnly(node=hello.node)
     return None if hello.role in ("client", PAIR_ROLE) else NotAClient(node=hello.node, role=hello.role)
 
 
