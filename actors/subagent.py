@@ -3,7 +3,8 @@
 * An attempt is begun once, whoever asks how often: processes by the host's durable start records, callables by the
   table of this incarnation (a later one has another incarnation number, and the agent's rules know what that means).
 * What was reported as begun and is not known here (the state directory was lost, or restored from a backup) is unknown,
-  never begun again: no record = never started holds only for records that are still there.
+  never begun again: no record = never started holds only for records that are still there. One with a lease is not
+  spoken of, so that it counts as ended when its lease has run out.
 * An attempt that was offered is claimed when renewals are asked for, and begun by a grant; the guard keeps the lease.
 * It obeys the director of the highest epoch it has heard of, over its own restarts too.
 * Reports stay in the outbox until the director has them durable; then the host forgets too.
@@ -188,7 +189,9 @@ class Subagent:
     def _take_on(self, command: StartAttempt | OfferAttempt) -> None:
         start, key = command.start, command.start.key
         if key not in self._started and key not in self._known_before:
-            if start.begun:
+            if start.begun and isinstance(command, OfferAttempt):
+                pass  # it may still run under a guard whose directory is gone: only its lease says when it has ended
+            elif start.begun:
                 self._started[key] = 0
                 self._ended(key, unknown(_RECORD_GONE))
             elif isinstance(command, OfferAttempt):

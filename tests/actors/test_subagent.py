@@ -21,9 +21,17 @@ from engine.jobs.command import CommandJob
 from engine.jobs.python import PythonJob
 from engine.jobs.shell import ShellJob
 from engine.language import standard_language
-from engine.model.command import AnyReport, KillAttempt, ReportEnded, StartAttempt
+from engine.model.command import (
+    AnyReport,
+    AskRenewals,
+    KillAttempt,
+    OfferAttempt,
+    Renewals,
+    ReportEnded,
+    StartAttempt,
+)
 from engine.model.expression import Template
-from engine.model.job import Job, Start
+from engine.model.job import Job, LeaseTerms, Start
 from engine.model.outcome import OutcomeKind
 from engine.real import RealPlace
 from engine.runtime.link import Link
@@ -152,6 +160,16 @@ async def test_what_began_and_is_not_known_here_is_unknown_and_not_begun_again(b
     director = await bench.couple()
     await director.tell(command)
     assert len(await director.ended()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+async def test_what_began_with_a_lease_and_is_not_known_here_is_left_to_its_lease(bench: Bench, tmp_path: Path) -> None:
+    """Its process may be running, under the guard of the directory that was lost: to rerun it now would run it twice."""
+    command = OfferAttempt(start(ShellJob(f"echo x >> {tmp_path}/runs"), begun=True).start, LeaseTerms(300, 100))
+    await bench.director.tell(command, start(ShellJob("true"), 2))
+    assert [one.order for one in await bench.director.ended()] == ["o2"]
+    renewals = await bench.director.link.ask(encode(AskRenewals((command.start.key,))))
+    assert msgspec.msgpack.decode(renewals, type=Renewals).keys == ()
     assert not (tmp_path / "runs").exists()
 
 
