@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from engine.base.codec import encode
-from engine.base.ids import NAME_LENGTH_MAX, Cursor, OrderId, attempt_folder, parse_attempt_key
+from engine.base.ids import NAME_LENGTH_MAX, Cursor, OrderId, attempt_folder, attempt_key, parse_attempt_key
 from engine.base.limits import RESULT_BYTES_MAX
 from engine.base.log import logger
 from engine.base.problem import Problem, problem
@@ -35,6 +35,7 @@ from engine.model.command import (
     ReportEnded,
     ReportStarted,
     StartAttempt,
+    ToSubagent,
 )
 from engine.model.job import LeaseTerms, Start
 from engine.model.language import UNREADABLE, Language
@@ -175,6 +176,7 @@ class Subagent:
     def _deliver(self, session: Session, _number: int, raw: Raw, reply: Respond) -> None:
         try:
             command = self._decode(raw)
+            _check(command)
         except UNREADABLE as error:
             reply(encode(StartUnreadable(fault=str(error))))
             return
@@ -370,6 +372,17 @@ class Subagent:
             0 if report is None else report.err_bytes,
         )
         self.outbox.put(key, ended, ends=True)
+
+
+def _check(command: ToSubagent) -> None:
+    """Raise ValueError for a start that could never be reported, or a lease that its job could outlive."""
+    if isinstance(command, KillAttempt):
+        return
+    start = command.start
+    if start.key != attempt_key(start.order, start.added, start.attempt):
+        raise ValueError(f"{start.key[:NAME_LENGTH_MAX]!r} is not the key of its attempt")
+    if isinstance(command, OfferAttempt) and min(command.terms.grace_ms, command.terms.margin_ms) < 0:
+        raise ValueError(f"its lease has the terms {command.terms}")
 
 
 def _parse(raw: bytes | None) -> tuple[dict[str, Any], str]:

@@ -124,6 +124,8 @@ class GuardHost:
         self._submit(frame, spec.key)
 
     def kill(self, key: str, *, now: bool = False) -> None:
+        if len(key) > PATH_LENGTH_MAX:
+            return  # it was never started
         if self._known.get(key) in {"", "started"}:
             self._kills[key] = now
         self._submit(_encode(["kill", key, now]))
@@ -438,6 +440,8 @@ class _Wire(asyncio.Protocol):
 
 
 def _parts(keys: Sequence[str]) -> list[list[str]]:
+    """Take keys apart into requests; those that the guard was never given are left out: it takes no longer line."""
+    keys = [key for key in keys if len(key) <= PATH_LENGTH_MAX]
     return [list(keys[place : place + KEYS_PER_REQUEST]) for place in range(0, len(keys), KEYS_PER_REQUEST)]
 
 

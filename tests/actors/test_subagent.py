@@ -14,10 +14,12 @@ import pytest
 from actors.subagent import Subagent
 from engine.base.codec import encode
 from engine.base.ids import START, Cursor, OrderId, attempt_key
+from engine.base.problem import Problem
 from engine.base.wire import Accepted, Identity, WireRecord
 from engine.boot import boot_subagent
 from engine.embed import CLUSTER
 from engine.jobs.command import CommandJob
+from engine.jobs.guard_host import LINE_BYTES_MAX
 from engine.jobs.python import PythonJob
 from engine.jobs.shell import ShellJob
 from engine.language import standard_language
@@ -164,13 +166,48 @@ async def test_what_began_and_is_not_known_here_is_unknown_and_not_begun_again(b
 
 
 async def test_what_began_with_a_lease_and_is_not_known_here_is_left_to_its_lease(bench: Bench, tmp_path: Path) -> None:
-    """Its process may be running, under the guard of the directory that was lost: to rerun it now would run it twice."""
+    """Its process may be running, under the guard of the lost directory: to rerun it now would run it twice."""
     command = OfferAttempt(start(ShellJob(f"echo x >> {tmp_path}/runs"), begun=True).start, LeaseTerms(300, 100))
     await bench.director.tell(command, start(ShellJob("true"), 2))
     assert [one.order for one in await bench.director.ended()] == ["o2"]
     renewals = await bench.director.link.ask(encode(AskRenewals((command.start.key,))))
     assert msgspec.msgpack.decode(renewals, type=Renewals).keys == ()
     assert not (tmp_path / "runs").exists()
+
+
+def changed(command: StartAttempt, **fields: Any) -> Start:
+    return msgspec.structs.replace(command.start, **fields)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        StartAttempt(changed(start(ShellJob("true")), key="nonsense")),
+        StartAttempt(changed(start(ShellJob("true")), attempt=2)),
+        OfferAttempt(changed(start(ShellJob("true")), key="nonsense"), LeaseTerms(300, 100)),
+        OfferAttempt(start(ShellJob("true")).start, LeaseTerms(-60_000, 100)),
+    ],
+    ids=["key", "attempt", "offer", "terms"],
+)
+async def test_a_malformed_start_is_refused_and_ends_nothing_else(bench: Bench, command: Any) -> None:
+    refused = await bench.director.link.request(standard_language().encode(command))
+    assert isinstance(refused, Problem)
+    assert refused.code == "StartUnreadable"
+    await bench.director.tell(start(ShellJob("true"), 2))
+    assert [one.order for one in await bench.director.ended()] == ["o2"]
+
+
+async def test_a_key_that_is_too_long_for_the_guard_does_not_reach_it(bench: Bench) -> None:
+    """The guard ends the connection at so long a line, and would get it again and again."""
+    order = OrderId("o" * (LINE_BYTES_MAX + (1 << 20)))
+    long = changed(start(ShellJob("true")), order=order, key=attempt_key(order, 1, 1))
+    await bench.director.tell(KillAttempt(long.key), StartAttempt(long))
+    (refused,) = await bench.director.ended()
+    assert "must not be longer" in refused.outcome.message
+    bench.director.link.acknowledge(bench.director.last)
+    await true(lambda: len(bench.subagent.outbox) == 0)
+    await bench.director.tell(start(ShellJob("true"), 2))
+    assert [one.order for one in await bench.director.ended(2)][1:] == ["o2"]
 
 
 async def test_one_that_is_killed_before_its_first_step_is_told_ended(bench: Bench) -> None:
