@@ -174,9 +174,13 @@ class Director:
         return on_reply
 
     def _refused(self, subagent: SubagentId, command: ToSubagent, reason: Problem) -> None:
-        """Take a start that was refused as an attempt that failed: it surely never began."""
+        """Take a start that was refused as an attempt that failed: it surely never began, if nobody said that it did.
+
+        Else a subagent that was replaced by an older version can not read it, while its guard runs the job: it is
+        reported, or its lease runs out.
+        """
         log.warning("subagent refused", subagent=subagent, problem=reason.sentence)
-        if isinstance(command, StartAttempt | OfferAttempt):
+        if isinstance(command, StartAttempt | OfferAttempt) and not command.start.begun:
             start, now_ms = command.start, self.world.clock.now_ms()
             report = ReportEnded(start.order, start.added, start.attempt, now_ms, failed(reason.sentence), 0, {})
             self._post(Work(SubagentReported(subagent, (report,))))

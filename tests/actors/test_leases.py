@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from actors.subagent import StartUnreadable, Subagent
+from engine.base.codec import encode
 from engine.base.ids import SubagentId
 from engine.base.problem import Problem
 from engine.model.event import AttemptEnded, OrderHeld
@@ -191,6 +193,24 @@ async def test_what_was_claimed_in_a_session_is_forgotten_with_it_and_offered_ag
     await quiet(cluster)
     assert cluster.controller_state.orders["o"].state is OrderState.FINISHED
     assert subagent._claimed == {}
+    await closed(cluster)
+
+
+@virtual
+async def test_what_runs_at_a_subagent_that_was_replaced_by_an_older_version_has_not_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It can not read the offer of what its guard still runs."""
+    cluster = await with_job()
+    await cluster.until(lambda: running(cluster, "a-1"), "it runs")
+    await cluster.until(lambda: cluster.nodes["a"].actor.loop.state.orders["o"].begun, "that is known")
+    cluster.crash("a-1")
+    refuse = lambda _subagent, _session, _number, _raw, reply: reply(encode(StartUnreadable(fault="unknown tag")))
+    monkeypatch.setattr(Subagent, "_deliver", refuse)
+    cluster.boot("a-1")
+    await quiet(cluster)
+    assert cluster.controller_state.orders["o"].state is OrderState.FINISHED
+    assert len(cluster.nodes["a-1"].machine.groups) == 1
     await closed(cluster)
 
 
