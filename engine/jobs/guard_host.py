@@ -184,7 +184,7 @@ class GuardHost:
             return f"key and folder must not be longer than {PATH_LENGTH_MAX} characters"
         if not {"", ".", ".."}.isdisjoint(spec.folder.split("/")):
             return f"{spec.folder!r} is no folder inside the state directory"
-        if spec.lease_until_ms is not None and self._wire is not None and not self._leases:
+        if spec.lease_until_ms is not None and not self._leases:  # also while its connection is being made anew
             return f"the running guard (process {self.guard_pid}) is too old to end a job with its lease; {OLD_GUARD}"
         try:
             f"{spec.key}{spec.folder}".encode()

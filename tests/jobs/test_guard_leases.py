@@ -327,3 +327,14 @@ async def test_a_guard_too_old_for_leases_gets_no_leased_job(tmp_path: Path) -> 
         assert "too old to end a job with its lease" in report.sentence
         [report] = await watch.run(shell("b", "true"))
         assert report.kind == "ended"
+
+
+async def test_nor_does_it_while_its_connection_is_being_made_anew(tmp_path: Path) -> None:
+    """What was taken on then would be sent to it as soon as it listens again, and it would run without a lease."""
+    async with watching(tmp_path) as watch:
+        wire, watch.host._wire, watch.host._leases = watch.host._wire, None, False
+        watch.host.start(shell("a", "true", lease_until_ms=RealClock().monotonic_ms() + 60_000))
+        assert not watch.host._unanswered
+        watch.host._wire = wire
+        [report] = await watch.until("a")
+        assert report.kind == "refused"
