@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from actors import director as director_module
 from actors.subagent import StartUnreadable, Subagent
 from engine.base.codec import encode
 from engine.base.ids import SubagentId
@@ -234,3 +235,16 @@ async def test_a_grant_that_was_never_asked_for_begins_nothing() -> None:
 
 def _grant(asked_ms: int, key: str) -> tuple[Any, ...]:
     return ("GrantLeases", asked_ms, 6_000, [key])
+
+
+@virtual
+async def test_more_leases_than_a_question_holds_are_asked_for_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(director_module, "KEYS_PER_ASK_MAX", 2)
+    cluster = await with_job()
+    for number in range(4):
+        await cluster.add_order(f"o{number}", "w")
+    await cluster.until(lambda: len(running(cluster, "a-1")) == 5, "all run at once")
+    await quiet(cluster)
+    assert unknown_ends(cluster) == []
+    assert len(cluster.nodes["a-1"].machine.groups) == 5
+    await closed(cluster)
