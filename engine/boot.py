@@ -20,8 +20,9 @@ from engine.journal.register import open_sqlite_register
 from engine.journal.retention import Hold
 from engine.language import standard_language
 from engine.model.language import Language
+from engine.pair.cells import CFG
 from engine.pair.forcing import post_forced
-from engine.pair.node import PairNode, PairPlace, UnsafeTimes
+from engine.pair.node import PairNode, PairPlace, UnfitPlace, UnsafeTimes
 from engine.pair.peer import pace_of
 from engine.pair.replica import Replica
 from engine.ports import Store, World
@@ -62,6 +63,15 @@ def feed_of(store: Store) -> Feed:
     return Feed(store, Cursor(store.tip.index, store.tip.epoch))
 
 
+def refuse_half_of_pair(store: Store, node: str) -> None:
+    """Raise UnfitPlace for a store that belonged to a pair: alone, it would act while the other one may be acting."""
+    if store.cell(CFG) is not None:
+        raise UnfitPlace(
+            f"The journal of {node} is that of one of a pair, so it can not act alone: start it as such; to go on"
+            " without the other one, force it."
+        )
+
+
 def keep(
     world: World,
     role: str,
@@ -95,7 +105,7 @@ async def boot_controller(
     snapshot_every_records: int = SNAPSHOT_EVERY_RECORDS,
     on_recovered: Callable[[ControllerState, Cursor], None] | None = None,
 ) -> Controller:
-    """Boot a controller that listens at a url; raises StoreFault.
+    """Boot a controller that listens at a url; raises StoreFault, UnfitPlace.
 
     `on_recovered` sees the state as the journal has it, and the journal's end, before the first turn; it may only read.
     """
@@ -103,6 +113,7 @@ async def boot_controller(
     async with AsyncExitStack() as undo:
         store = await world.open_store()
         undo.push_async_callback(store.close)
+        refuse_half_of_pair(store, world.node)
         undo.push_async_callback(controller.close, NOT_BOOTED)
         feed = feed_of(store)
         await controller.recover(store, feed, Alone())
@@ -188,12 +199,13 @@ async def boot_agent(
     language: Language | None = None,
     snapshot_every_records: int = SNAPSHOT_EVERY_RECORDS,
 ) -> AgentNode:
-    """Boot an agent with its director; raises StoreFault, UnsafeTimes."""
+    """Boot an agent with its director; raises StoreFault, UnsafeTimes, UnfitPlace."""
     machine = agent_machine(language, AgentId(world.node))
     agent = Agent(world, machine, cluster, on_closed)
     async with AsyncExitStack() as undo:
         store = await world.open_store()
         undo.push_async_callback(store.close)
+        refuse_half_of_pair(store, world.node)
         undo.push_async_callback(agent.close, NOT_BOOTED)
         feed = feed_of(store)
         loop = await agent.recover(store, feed, Alone())
