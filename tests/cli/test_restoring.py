@@ -14,6 +14,7 @@ from engine.cli.exits import ExitCode
 from engine.cli.main import main
 from engine.journal.sqlite_store import open_sqlite_store
 from engine.pair.cells import STORE_ID, store_id
+from engine.real import RealPlace
 
 
 async def identity(path: Path, *, first: str = "") -> bytes | None:
@@ -52,11 +53,11 @@ def test_restored_data_of_a_pair_gets_another_identity(state: Path, capsys: pyte
 
 
 def test_a_directory_in_use_is_left_alone(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    async def beside() -> int:
-        async with Engine(state):
-            return await asyncio.to_thread(main, ["journal", "restored", str(state)])
-
-    assert asyncio.run(beside()) == ExitCode.STATE
+    place = RealPlace(state)
+    try:
+        assert main(["journal", "restored", str(state)]) == ExitCode.STATE
+    finally:
+        place.close()
     assert "in use" in capsys.readouterr().err
     assert asyncio.run(identity(state / "controller" / "journal.db")) == b"the data"
 
