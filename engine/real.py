@@ -41,7 +41,7 @@ class RealPlace:
     def node_world(self, node: str, folder: str) -> RealWorld:
         """Return the world of the next incarnation of a node; raises StoreFault."""
         path = self.state / folder
-        return self._world(node, path, next_incarnation(path))
+        return self._world(node, path, next_incarnation(path, self.clock.now_ms()))
 
     def world(self, node: str) -> RealWorld:
         """Return a world for somebody without state, such as a client."""

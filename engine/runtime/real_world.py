@@ -116,12 +116,17 @@ class RealWorld:
             raise EngineClosed(self._revoked)
 
 
-def next_incarnation(folder: Path) -> int:
-    """Raise and return the number of a node's incarnation, durably; raises StoreFault when the disk refuses."""
+def next_incarnation(folder: Path, now_ms: int = 0) -> int:
+    """Raise and return the number of a node's incarnation, durably; raises StoreFault when the disk refuses.
+
+    At least the seconds of the wall clock: a node whose folder was replaced by an empty or an older one would else count
+    below what others know of it, and be refused by them for as long as they run.
+    """
     path = folder / "incarnation"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        number = int(path.read_text()) + 1 if path.exists() else 1
+        kept = int(path.read_text()) if path.exists() else 0
+        number = max(kept + 1, now_ms // 1_000)
         fresh = folder / "incarnation.new"
         with fresh.open("w") as file:
             file.write(str(number))

@@ -15,6 +15,7 @@ import pytest
 from engine.base.problem import EngineClosed
 from engine.ports import ConnectionClosed, StoreFault
 from engine.runtime.real_calls import Calls
+from engine.real import RealPlace
 from engine.runtime.real_clock import RealClock
 from engine.runtime.real_world import RealWorld, next_incarnation
 from engine.runtime.supervisor import RESTARTS_MAX, Supervisor
@@ -97,6 +98,19 @@ def test_each_start_is_a_new_incarnation(tmp_path: Path) -> None:
     (tmp_path / "n" / "incarnation").write_text("garbage")
     with pytest.raises(StoreFault, match="does not hold a number"):
         next_incarnation(tmp_path / "n")
+
+
+def test_a_node_with_another_disk_is_no_earlier_incarnation_for_those_who_knew_it(tmp_path: Path) -> None:
+    known = [next_incarnation(tmp_path / "n", 5_000_000_000) for _ in range(3)]
+    assert known == [5_000_000, 5_000_001, 5_000_002]
+    assert next_incarnation(tmp_path / "n", 1_000) == 5_000_003, "whatever the clock says"
+    replaced = RealPlace(tmp_path / "state")
+    try:
+        before = replaced.node_world("n", "n").incarnation
+        (tmp_path / "state" / "n").rename(tmp_path / "state" / "away")
+        assert replaced.node_world("n", "n").incarnation >= before > 1_000_000_000
+    finally:
+        replaced.close()
 
 
 class FakeNode:
