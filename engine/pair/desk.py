@@ -4,7 +4,9 @@
 * A switch-over and a forced takeover are bounded in time, one at a time; a refusal says what is in the way.
 """
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -23,6 +25,7 @@ from engine.base.pair_query import (
 from engine.base.problem import EngineClosed, Problem, problem
 from engine.base.tasks import TaskScope
 from engine.base.wire import Raw
+from engine.pair.forcing import Forcing
 from engine.pair.replica import Replica
 from engine.rules.pair.state import Role
 from engine.runtime.reception import Respond
@@ -105,14 +108,25 @@ class Desk:
         if why or not await replica.force_take_over():
             why = why or "it is busy with the register or its disk; ask again"
             return ForceRefused(node=replica.who.node, why=why)
-        assert replica.forcing is not None
-        asked = replica.forcing
+        asked = await self._forced()
+        if asked is None:
+            why = f"the register has not given it the pair. {replica.register.sentence} See its status before you ask again"
+            return ForceRefused(node=replica.who.node, why=why)
         return PairDone(
-            f"The register is asked to give epoch {asked.asked.epoch} to {replica.who.node} alone. Its journal ends at"
+            f"The register has given epoch {asked.asked.epoch} to {replica.who.node} alone. Its journal ends at"
             f" record {asked.own_last}; {_known(asked.peer_last, replica.who.peer)}. See its status: it acts"
             f" {replica.who.times.wait_ms / 1_000:g} s from now at most. Keep {replica.who.peer} off until its folder"
             " was moved away."
         )
+
+    async def _forced(self) -> Forcing | None:
+        """Return what the register has agreed to; None when no answer came while one may come."""
+        replica = self._node.replica
+        with suppress(TimeoutError):
+            async with asyncio.timeout(replica.who.times.takeover_ms / 1_000):
+                while replica.forcing is None or not replica.forcing.has_won:
+                    await replica.change()
+        return replica.forcing if replica.forcing is not None and replica.forcing.has_won else None
 
 
 def switch_over_fault(replica: Replica) -> Problem | None:

@@ -238,7 +238,8 @@ class Replica:
         assert isinstance(ask.question, Cas)
         forcing = Forcing(ask.question.new, self.me.log.last, self.peer_last)
         await self._store.set_cells(cells_of(forcing))
-        self.forcing = forcing
+        if self.forcing is None or self.forcing.asked != forcing.asked:  # asked twice: the first may have won meanwhile
+            self.forcing = forcing
         self._do(effects)
         return True
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.base.codec import encode
-from engine.base.pair import Beat
+from engine.base.pair import Beat, Ownership
 from engine.base.pair_query import PAIR_QUERY_BYTES_MAX, GetPairStatus, decode_pair_answer
 from engine.base.problem import Problem, Refused
 from engine.base.wire import Accepted, Identity
@@ -283,8 +283,8 @@ async def test_a_force_whose_question_never_arrived_leaves_no_trace() -> None:
     async with Pair() as pair:
         await a_pair_whose_owner_is_lost(pair)
         pair.cell.down = True
-        await pair.ask(B).force_take_over(peer_is_off=True)
-        await pass_ms(1_000)
+        unheard = await refusal(pair.ask(B).force_take_over(peer_is_off=True))
+        assert "the register has not given it the pair. it is down See its status" in unheard.sentence
         pair.cell.down = False
         await pass_ms(5_000)
         status = await pair.status(B)
@@ -292,6 +292,30 @@ async def test_a_force_whose_question_never_arrived_leaves_no_trace() -> None:
         await pair.a.boot()
         await pair.couple()
         assert pair.a.loop.state.forced_epoch == 0
+
+
+@virtual
+async def test_forced_twice_at_once_is_forced_once_and_journaled() -> None:
+    async with Pair() as pair:
+        await a_pair_whose_owner_is_lost(pair)
+        replica, epoch, cas, answers = pair.b.replica, pair.b.replica.me.epoch, pair.cell.cas, asyncio.Event()
+
+        async def slow_cas(*question: Ownership) -> Ownership | None:
+            await answers.wait()
+            return await cas(*question)
+
+        pair.cell.cas = slow_cas  # type: ignore[method-assign]
+        assert await replica.force_take_over()
+        pair.b.disk.gate.clear()  # the cell of the second is being written while the register answers the first
+        second = asyncio.ensure_future(replica.force_take_over())
+        await pass_ms(5)
+        answers.set()
+        await until(lambda: replica.me.writing)
+        pair.b.disk.gate.set()
+        assert await second
+        await until(lambda: pair.b.status == "solo" and pair.b.node.loop is not None)
+        await pair.b.add(1)
+        assert (await pair.status(B)).forced_epoch == pair.b.loop.state.forced_epoch == epoch + 1_000
 
 
 @virtual
