@@ -17,7 +17,9 @@ from engine.cli.exits import Ended, ExitCode
 from engine.cli.values import complete_values, given_values
 from engine.documents.node import printable, quoted
 from engine.language import standard_language
-from engine.simulation.modelled_jobs import Duration, JobModel
+from engine.model.workflow import Workflow
+from engine.rules.instructions.job import Execute
+from engine.simulation.modelled_jobs import DEFAULT, Duration, JobModel
 from engine.simulation.seeds import Simulated
 from engine.simulation.settings import Cluster
 from engine.simulation.trial import ORDERS, SECONDS, Trial, agents_named
@@ -86,7 +88,7 @@ def _of_document(file: Path, asked: Asked) -> Simulated:
         orders=asked.orders or ORDERS,
         arguments=given,
         seconds=SECONDS if asked.seconds is None else asked.seconds,
-        jobs={} if asked.jobs is None else read_jobs(asked.jobs),
+        jobs={} if asked.jobs is None else _jobs_of(workflow, asked.jobs),
     )
     return trial.simulated(file)
 
@@ -104,6 +106,15 @@ def _agents(text: str) -> dict[str, int]:
     return found
 
 
+def _jobs_of(workflow: Workflow, file: Path) -> dict[str, JobModel]:
+    """Read the models of a workflow's jobs; a name that is none of theirs would be a model that nobody meets."""
+    jobs = read_jobs(file)
+    there = list(dict.fromkeys(str(step.job) for _, step in workflow.instructions() if isinstance(step, Execute)))
+    if strange := [one for one in jobs if one not in (DEFAULT, *there)]:
+        raise Ended(ExitCode.DOCUMENT, f"{file} models job {quoted(strange[0])}; there are {', '.join(there)}.")
+    return jobs
+
+
 def read_jobs(file: Path) -> dict[str, JobModel]:
     """Read what the processes of jobs do from a YAML or JSON file: label → fields of `Duration`; raises Ended."""
     try:
@@ -113,6 +124,8 @@ def read_jobs(file: Path) -> dict[str, JobModel]:
             raise ValueError("it is not a mapping of jobs")
         known = {field.name for field in msgspec.structs.fields(Duration)}
         for label, fields in source.items():
+            if not isinstance(fields, Mapping | None):
+                raise ValueError(f"job {label} has {fields!r} where the fields of a Duration are due")
             if unknown := [one for one in fields or {} if one not in known]:
                 raise ValueError(f"job {label} has {unknown[0]!r}; there are {', '.join(sorted(known))}")
         return {str(label): msgspec.convert(fields or {}, Duration) for label, fields in source.items()}

@@ -110,7 +110,8 @@ class Desk:
             return ForceRefused(node=replica.who.node, why=why)
         asked = await self._forced()
         if asked is None:
-            why = f"the register has not given it the pair. {replica.register.sentence} See its status before you ask again"
+            said = f"the register has not given it the pair. {replica.register.sentence}".rstrip()
+            why = f"{said} See its status before you ask again"
             return ForceRefused(node=replica.who.node, why=why)
         return PairDone(
             f"The register has given epoch {asked.asked.epoch} to {replica.who.node} alone. Its journal ends at"

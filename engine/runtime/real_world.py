@@ -119,7 +119,7 @@ class RealWorld:
 def next_incarnation(folder: Path, now_ms: int = 0) -> int:
     """Raise and return the number of a node's incarnation, durably; raises StoreFault when the disk refuses.
 
-    At least the seconds of the wall clock: a node whose folder was replaced by an empty or an older one would else count
+    At least the seconds of the wall clock: a node whose folder was replaced by an empty or older one would else count
     below what others know of it, and be refused by them for as long as they run.
     """
     path = folder / "incarnation"

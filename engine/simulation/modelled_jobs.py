@@ -19,13 +19,18 @@ if TYPE_CHECKING:
     from engine.simulation.loop import VirtualLoop
 
 TERM, KILL = 15, 9
+DURATION_MS_MAX = 366 * 86_400_000  # virtual time is free, but a test has to come to its end
+MS_MIN = 5
 DEFAULT = "*"  # the label under which the model of all other jobs is found
 
 
 class Duration(msgspec.Struct, frozen=True, kw_only=True):
-    """A process that takes a while and ends by itself; all rates are probabilities of an attempt."""
+    """A process that takes a while and ends by itself; all rates are probabilities of an attempt.
 
-    ms_min: int = 5
+    Raises ValueError for what can not be: a model that is wrong must not look like a workflow that is.
+    """
+
+    ms_min: int = MS_MIN
     ms_max: int = 500
     fail_rate: float = 0.0
     return_code: int = 1  # of one that fails
@@ -33,6 +38,16 @@ class Duration(msgspec.Struct, frozen=True, kw_only=True):
     stubborn_rate: float = 0.0  # ignores TERM
     term_ms_max: int = 50  # from TERM to the end of one that does not
     endless_rate: float = 0.0  # never ends by itself
+
+    def __post_init__(self) -> None:
+        for name in ("ms_min", "ms_max", "term_ms_max"):
+            if not 0 <= getattr(self, name) <= DURATION_MS_MAX:
+                raise ValueError(f"{name} must be from 0 to {DURATION_MS_MAX:,}, not {getattr(self, name)}")
+        if self.ms_min > max(self.ms_max, MS_MIN):  # a small ms_max alone is meant as it stands
+            raise ValueError(f"ms_min {self.ms_min} is above ms_max {self.ms_max}")
+        for name in ("fail_rate", "stubborn_rate", "endless_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
 
 
 class JobEnd(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ DIRECTORS_MAX = 2
 AGENTS_MAX = 16
 SUBAGENTS_MAX = 16  # of one agent
 PARALLEL_MAX = 10_000
+SEEDS_MAX = 10_000_000
 DIGEST_BYTES = 6
 TAKEN_NAMES = ("controller", "controller-2", "client", "register")  # what other nodes of a simulation are called
 
@@ -118,6 +119,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     callables: dict[str, Callable[..., Any]] = {}
     may_rest: Rests = rests
     work: str = ""
+
+    def __post_init__(self) -> None:
+        _within("seeds", self.seeds, SEEDS_MAX)  # a test of no seeds would hold, whatever it says
 
     def digest(self) -> str:
         """Name what a seed is drawn together with: cluster, faults, jobs. The test and its workflows are no part of it.

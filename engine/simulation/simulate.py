@@ -73,7 +73,13 @@ def simulate(
         may_rest=may_rest,
     )
 
+    for label, model in settings.jobs.items():
+        if not callable(model) and not isinstance(model, Duration):
+            raise TypeError(f"jobs: {label!r} is {model!r}; give a Duration, a Drawn, or an async function")
+
     def decorate(test: Test) -> Callable[..., None]:
+        if not inspect.iscoroutinefunction(test):
+            raise TypeError(f"{test.__qualname__} is no async function, so it can not be simulated")
         signature = inspect.signature(test)
         if "sim" not in signature.parameters:
             raise TypeError(f"{test.__qualname__} takes no argument `sim`, so it can not be simulated")

@@ -220,6 +220,11 @@ BAD: list[tuple[list[str], ExitCode, str]] = [
     (["run", "workflow.yaml", "--jobs", "jobs1"], ExitCode.DOCUMENT, "jobs1 does not say what jobs do: job a has 'x'"),
     (["run", "workflow.yaml", "--jobs", "jobs2"], ExitCode.DOCUMENT, "jobs2 does not say what jobs do: it is not"),
     (["run", "workflow.yaml", "--jobs", "jobs3"], ExitCode.DOCUMENT, "jobs3 does not say what jobs do: Expected `int`"),
+    (["run", "workflow.yaml", "--jobs", "jobs4"], ExitCode.DOCUMENT, "jobs4 models job 'helo'; there are "),
+    (["run", "workflow.yaml", "--jobs", "jobs5"], ExitCode.DOCUMENT, "ms_min 9 is above ms_max 5"),
+    (["run", "workflow.yaml", "--jobs", "jobs6"], ExitCode.DOCUMENT, "fail_rate must be from 0 to 1, not 7"),
+    (["run", "workflow.yaml", "--jobs", "jobs7"], ExitCode.DOCUMENT, "job a has 7 where the fields of a Duration"),
+    (["run", "no_seeds.py"], ExitCode.DOCUMENT, "ValueError: seeds must be a number from 1 to 10000000, not 0"),
     (["replay", "-1", "workflow.yaml"], ExitCode.USAGE, "-1"),
     (["replay", "x", "workflow.yaml"], ExitCode.USAGE, "'x' is not a valid integer"),
     (["draw"], ExitCode.USAGE, "No such command 'draw'"),
@@ -238,6 +243,11 @@ def test_a_mistake_is_one_sentence_and_no_traceback(
         "jobs1": "a: {x: 1}",
         "jobs2": "[1]",
         "jobs3": "a: {ms_max: soon}",
+        "jobs4": "helo: {ms_max: 5}",
+        "jobs5": "'*': {ms_min: 9, ms_max: 5}",
+        "jobs6": "'*': {fail_rate: 7}",
+        "jobs7": "a: 7",
+        "no_seeds.py": "from engine.simulation.simulate import simulate\nsimulate(seeds=0)\n",
     }.items():
         write(tmp_path, text, name)
     assert main(["sim", *words]) == code

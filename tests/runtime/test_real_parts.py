@@ -14,8 +14,8 @@ import pytest
 
 from engine.base.problem import EngineClosed
 from engine.ports import ConnectionClosed, StoreFault
-from engine.runtime.real_calls import Calls
 from engine.real import RealPlace
+from engine.runtime.real_calls import Calls
 from engine.runtime.real_clock import RealClock
 from engine.runtime.real_world import RealWorld, next_incarnation
 from engine.runtime.supervisor import RESTARTS_MAX, Supervisor

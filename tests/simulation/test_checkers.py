@@ -294,7 +294,9 @@ def test_s9_queues_beyond_their_bounds_are_told() -> None:
 
 async def resting(**options: Any) -> SimCluster:
     """A cluster with one order that is held on its agent."""
-    cluster = await started(step("one", on_lost=OnLost.HOLD), jobs={"one": Duration(ms_min=5_000)}, **options)
+    cluster = await started(
+        step("one", on_lost=OnLost.HOLD), jobs={"one": Duration(ms_min=5_000, ms_max=5_000)}, **options
+    )
     await cluster.add_order("o", "w")
     await cluster.until(cluster.nodes["a-1"].machine.running, "the job runs")
     cluster.reboot("a-1")

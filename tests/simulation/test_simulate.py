@@ -204,3 +204,13 @@ def test_runners_see_a_plain_function_without_sim() -> None:
 
         @simulate()
         async def without() -> None: ...
+
+    with pytest.raises(TypeError, match="is no async function"):
+
+        @simulate()
+        def waits_for_nothing(sim: Simulation) -> None: ...
+
+    with pytest.raises(TypeError, match="jobs: 'pay' is 7; give a Duration"):
+        simulate(jobs={"pay": 7})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="seeds must be a number from 1"):
+        simulate(seeds=0)
