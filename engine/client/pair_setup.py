@@ -51,11 +51,14 @@ async def init_pair(register: Keeper, first: Asked, second: Asked) -> Ownership:
     return found
 
 
-async def seed_pair(register: Keeper, first: Asked, second: Asked) -> Ownership:
+async def seed_pair(
+    register: Keeper, first: Asked, second: Asked, *, controllers_were_forced: bool = False
+) -> Ownership:
     """Tell a register that lost its state who owns a pair, as both nodes know it.
 
     Who acts owns it; else whoever the newest value that either knows names. In sync are the disks that were, by that
-    value. Raises Refused with PairNotReady, PairUnreachable, RegisterUnreachable.
+    value. `controllers_were_forced`: the controllers that keep the register; they trust nothing of it, though it reads
+    as if nothing were lost. Raises Refused with PairNotReady, PairUnreachable, RegisterUnreachable.
     """
     one, two = await first.status(), await second.status()
     for why in (*_mismatches(one, two), *_seeding_faults(one, two)):
@@ -70,10 +73,12 @@ async def seed_pair(register: Keeper, first: Asked, second: Asked) -> Ownership:
         )
         raise Refused(PairNotReady(pair=one.pair, why=why))
     highest = max(one.highest, two.highest, one.peer.epoch, two.peer.epoch)
-    return await _seed(register, owner, insync, highest, highest + SEED_EPOCHS)
+    return await _seed(register, owner, insync, highest, SEED_EPOCHS, controllers_were_forced)
 
 
-async def seed_alone(register: Keeper, node: Asked, *, peer_is_off: bool) -> Ownership:
+async def seed_alone(
+    register: Keeper, node: Asked, *, peer_is_off: bool, controllers_were_forced: bool = False
+) -> Ownership:
     """Tell a register that lost its state that this node owns the pair alone, for the other is gone for good.
 
     `peer_is_off`: you have seen that it is. What only the other had is lost. Raises Refused with PairNotReady,
@@ -88,15 +93,24 @@ async def seed_alone(register: Keeper, node: Asked, *, peer_is_off: bool) -> Own
     if why:
         raise Refused(PairNotReady(pair=one.pair, why=why))
     highest = max(one.highest, one.peer.epoch)
-    return await _seed(register, one, (Member(one.node, one.store),), highest, highest + ALONE_EPOCHS)
+    member = Member(one.node, one.store)
+    return await _seed(register, one, (member,), highest, ALONE_EPOCHS, controllers_were_forced)
 
 
-async def _seed(register: Keeper, owner: PairStatus, insync: tuple[Member, ...], highest: int, epoch: int) -> Ownership:
+async def _seed(
+    register: Keeper,
+    owner: PairStatus,
+    insync: tuple[Member, ...],
+    highest: int,
+    above: int,
+    controllers_were_forced: bool,
+) -> Ownership:
     found = await register.read(owner.pair)
-    if found is not None and found.epoch >= highest:
-        why = f"it has lost nothing: it gives epoch {found.epoch} to {found.owner}, and no node knows a higher one"
+    known = 0 if found is None else found.epoch
+    if found is not None and known >= highest and not controllers_were_forced:
+        why = f"it has lost nothing: it gives epoch {known} to {found.owner}, and no node knows a higher one"
         raise Refused(PairNotReady(pair=owner.pair, why=why))
-    wanted = Ownership(owner.pair, epoch, owner.node, insync, owner.incarnation)
+    wanted = Ownership(owner.pair, max(highest, known) + above, owner.node, insync, owner.incarnation)
     found = await register.seed(wanted)
     if found != wanted:
         raise Refused(PairNotReady(pair=owner.pair, why=f"it says epoch {found.epoch} of {found.owner} meanwhile"))

@@ -258,3 +258,16 @@ async def test_one_that_is_left_alone_is_seeded_far_above() -> None:
         assert (own.epoch, own.owner) == (highest + ALONE_EPOCHS, B)
         await until(lambda: pair.b.status == "solo" and pair.b.node.loop is not None, 20_000)
         assert pair.b.loop.state.total == 1
+
+
+@virtual
+async def test_a_register_of_forced_controllers_is_seeded_though_it_reads_as_if_nothing_were_lost() -> None:
+    async with await pair_of() as pair:
+        await pair.init()
+        await pair.couple()
+        register, before = register_of(pair), pair.a.replica.me.epoch
+        assert "it has lost nothing" in await why(seed_pair(register, pair.ask(A), pair.ask(B)))
+        own = await seed_pair(register, pair.ask(A), pair.ask(B), controllers_were_forced=True)
+        assert (own.epoch, own.owner, register.value) == (before + SEED_EPOCHS, A, own)
+        await until(lambda: pair.a.replica.me.epoch == own.epoch == pair.b.replica.me.epoch, 20_000)
+        assert (pair.a.status, pair.a.ended) == ("coupled", [])
