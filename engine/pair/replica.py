@@ -67,6 +67,7 @@ HELD_MAX = 64  # messages that wait for a write of ours
 HELD_BYTES_MAX = 32 << 20  # a single larger one goes alone
 ASKING_MAX = 8  # questions to the register under way; an answer comes within takeover_ms or not at all
 ALARMS_KEPT_MAX = 100
+ALARM_AGAIN_MS = 600_000  # the same sentence is told again after so long: perhaps it is another outage
 LATE_MS_MIN = 20  # less is no lateness but the loop's own grain
 
 log = logger("pair")
@@ -95,7 +96,8 @@ class Replica:
         """
         self.who = who
         self.me = me
-        self.alarms: list[str] = []  # for people, newest last
+        self.alarms: list[str] = []  # for people, newest last, each once
+        self._alarmed_ms: dict[str, int] = {}  # when each was told
         self.forcing: Forcing | None = read_forcing(store)
         self.feature_level = feature_level(store)  # of events that both nodes read, so that they may be written
         self.peer_last = -1  # the last record that the other node is known to have had
@@ -120,6 +122,7 @@ class Replica:
         self._appending_since_ms: int | None = None  # the loop's batch
         self._writing_since_ms: int | None = None  # the pair's own write
         self._asking = 0
+        self._shown_ms = 0  # when the register was asked for a person
         self._doubt = 0  # the highest epoch that somebody is said to obey; 0 once the register has told
         self._closed = False
         self._changed: asyncio.Future[None] | None = None
@@ -209,8 +212,9 @@ class Replica:
     def look(self) -> None:
         """Ask the register, if it has not been asked lately: somebody wants to know whether it answers."""
         now_ms = self._now()
-        if not self._is_over and now_ms - max(self.me.looked_ms, self.me.answered_ms) >= self.who.times.again_ms:
-            self.me.looked_ms = now_ms
+        looked_ms = max(self._shown_ms, self.me.looked_ms, self.me.answered_ms)
+        if not self._is_over and now_ms - looked_ms >= self.who.times.again_ms:
+            self._shown_ms = now_ms  # not `looked_ms`: whoever asks often must not keep an offer from being repeated
             self._ask(Read(self.me.highest, self.who.store))
 
     def switch_over(self) -> bool:
@@ -380,11 +384,16 @@ class Replica:
                 self._on_drain()
 
     def alarm(self, sentence: str) -> None:
-        """Tell a person, once."""
-        if not self.alarms or self.alarms[-1] != sentence:
-            log.error("a person is needed", node=self.who.node, sentence=sentence)
-            self.alarms.append(sentence)
-            del self.alarms[:-ALARMS_KEPT_MAX]
+        """Tell a person, once in a while, however many causes take turns."""
+        now_ms = self._now()
+        if sentence in self.alarms:
+            if now_ms - self._alarmed_ms[sentence] < ALARM_AGAIN_MS:
+                return
+            self.alarms.remove(sentence)
+        log.error("a person is needed", node=self.who.node, sentence=sentence)
+        self.alarms.append(sentence)
+        del self.alarms[:-ALARMS_KEPT_MAX]
+        self._alarmed_ms = {one: self._alarmed_ms[one] for one in self.alarms[:-1]} | {sentence: now_ms}
 
     async def _change(self) -> None:
         if self._changed is None:

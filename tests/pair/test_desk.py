@@ -448,3 +448,38 @@ async def test_without_a_desk_questions_are_refused() -> None:
         assert isinstance(answer, Problem)
         assert answer.code == "NoQueries"
         await client.close()
+
+
+@virtual
+async def test_who_asks_all_the_time_does_not_keep_an_offer_from_being_repeated() -> None:
+    async with Pair() as pair:
+        await pair.init()
+        await pair.couple()
+        client = pair.ask(A)
+        await client.status()
+        pair.network.cut_one_way(A, B)  # the first offer is lost
+        pair.cell.down = True  # and no answer says when the register was heard
+        await client.switch_over()
+        sent: list[str] = []
+        send = pair.a.node._peer.send  # type: ignore[union-attr]
+        pair.a.node._peer.send = lambda one: (sent.append(type(one).__name__), send(one))[1]  # type: ignore
+        for _ in range(200):
+            await client.status()
+            await pass_ms(10)
+        assert sent.count("Yield") >= 2
+        pair.cell.down = False
+        pair.network.heal()
+
+
+@virtual
+async def test_alarms_that_take_turns_are_told_once_and_again_after_a_while() -> None:
+    async with Pair() as pair:
+        replica = pair.a.replica
+        for _ in range(50):
+            replica.alarm("one")
+            replica.alarm("two")
+        assert [one for one in replica.alarms if one in ("one", "two")] == ["one", "two"]
+        await pass_ms(700_000)
+        replica.alarm("one")
+        assert replica.alarms[-1] == "one"
+        assert replica.alarms.count("one") == 1
