@@ -164,7 +164,9 @@ class Peer:
 
         A connection alone says nothing: who refuses our terms says so after it.
         """
-        if self.connected and (self._believed or self.refused is not None):
+        if self.connected and self._believed:
+            return None  # a stranger who knocks is told beside, and is no reason not to begin
+        if self.connected and self.refused is not None:
             return self.refused
         return self._link.problem or self.refused
 

@@ -65,11 +65,12 @@ async def test_a_third_node() -> None:
         await pair.couple()
         third = Half(pair, "C", B, type(pair.a.disk)())
         pair.halves["C"] = await third.open()
-        await until(lambda: pair.b.node.problem is not None)
+        await until(lambda: pair.halves["C"].node.problem is not None)
         there, here = await pair.status("C"), await pair.status(B)
         assert there.peer.problem is not None
         assert there.peer.problem.sentence.startswith("counter C is not the other node of this pair, which is A")
         assert here.peer.stranger == there.peer.problem
+        assert here.peer.problem is None, "it speaks with its peer all the same"
         assert (there.state, here.state, here.peer.connected) == ("standby", "standby", True)
         await pair.a.add(1)
         assert pair.a.status == "coupled", "and nobody else is disturbed"

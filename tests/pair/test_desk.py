@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.base.codec import encode
-from engine.base.pair import Beat, Ownership
+from engine.base.pair import AnyPairMessage, Beat, Ownership
 from engine.base.pair_query import PAIR_QUERY_BYTES_MAX, GetPairStatus, decode_pair_answer
 from engine.base.problem import Problem, Refused
 from engine.base.wire import Accepted, Identity
@@ -461,8 +461,14 @@ async def test_who_asks_all_the_time_does_not_keep_an_offer_from_being_repeated(
         pair.cell.down = True  # and no answer says when the register was heard
         await client.switch_over()
         sent: list[str] = []
-        send = pair.a.node._peer.send  # type: ignore[union-attr]
-        pair.a.node._peer.send = lambda one: (sent.append(type(one).__name__), send(one))[1]  # type: ignore
+        peer: Any = pair.a.node._peer
+        send = peer.send
+
+        def counted(message: AnyPairMessage) -> bool:
+            sent.append(type(message).__name__)
+            return bool(send(message))
+
+        peer.send = counted
         for _ in range(200):
             await client.status()
             await pass_ms(10)
