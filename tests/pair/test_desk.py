@@ -300,9 +300,9 @@ async def test_forced_twice_at_once_is_forced_once_and_journaled() -> None:
         await a_pair_whose_owner_is_lost(pair)
         replica, epoch, cas, answers = pair.b.replica, pair.b.replica.me.epoch, pair.cell.cas, asyncio.Event()
 
-        async def slow_cas(*question: Ownership) -> Ownership | None:
+        async def slow_cas(expected: Ownership, new: Ownership) -> Ownership | None:
             await answers.wait()
-            return await cas(*question)
+            return await cas(expected, new)
 
         pair.cell.cas = slow_cas  # type: ignore[method-assign]
         assert await replica.force_take_over()

@@ -207,7 +207,7 @@ def test_runners_see_a_plain_function_without_sim() -> None:
 
     with pytest.raises(TypeError, match="is no async function"):
 
-        @simulate()
+        @simulate()  # type: ignore[arg-type]
         def waits_for_nothing(sim: Simulation) -> None: ...
 
     with pytest.raises(TypeError, match="jobs: 'pay' is 7; give a Duration"):
