@@ -9,6 +9,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 
+import structlog.stdlib  # noqa: F401 - now: what it imports must not be imported first by a node that logs, in mid-run
+
 from engine.simulation.loop_nodes import NODE
 
 Tell = Callable[[str, str], None]
