@@ -14,7 +14,7 @@ from engine.rules.pair import machine
 from engine.rules.pair.log import LogShape
 from engine.rules.pair.state import Pair
 
-CFG, LOG_EPOCH, STORE_ID, FEATURE = "pair cfg", "pair log epoch", "pair store", "pair feature"
+CFG, LOG_EPOCH, STORE_ID, FEATURE, NONCE = "pair cfg", "pair log epoch", "pair store", "pair feature", "pair nonce"
 
 _decode_cfg = msgspec.msgpack.Decoder(Ownership).decode
 
@@ -46,15 +46,22 @@ def _epochs(records: Sequence[Record]) -> tuple[int, ...]:
     return tuple(record.epoch for record in records)
 
 
-async def store_id(store: Store, new_id: Callable[[], str]) -> str:
+async def store_id(store: Store, new_id: Callable[[], str], nonce: int = 0) -> str:
     """Return the store's identity; a store without one gets one, durable before anybody hears of it.
+
+    `nonce`: of the incarnation that begins; by it the disk knows later what it has had (`last_nonce`).
 
     It is written at each boot: what a killed process had written and not fsynced is read again now, and would be
     acknowledged; this write makes it durable first.
     """
     found = store.cell(STORE_ID) or new_id().encode()
-    await store.set_cells({STORE_ID: found})
+    await store.set_cells({STORE_ID: found, NONCE: encode(nonce)})
     return found.decode()
+
+
+def last_nonce(store: Store) -> int:
+    """Return the nonce of the last incarnation that this disk has had, 0 for none."""
+    return _number(store.cell(NONCE), 0)
 
 
 async def renew_store_id(store: Store, new_id: Callable[[], str]) -> bool:

@@ -13,7 +13,7 @@ from engine.base.pair_query import PairStatus
 from engine.base.problem import EngineClosed, Problem, problem
 from engine.base.tasks import TaskScope
 from engine.base.wire import FEATURE_LEVEL, Identity
-from engine.pair.cells import boot_state, feature_level, store_id
+from engine.pair.cells import boot_state, feature_level, last_nonce, store_id
 from engine.pair.desk import Desk, NotHandedOver, switch_over_fault
 from engine.pair.peer import Peer
 from engine.pair.replica import Replica
@@ -65,7 +65,7 @@ class PairPlace:
         self.feature = feature
 
 
-CHANCE_BITS = 31  # of a nonce; the bits above are the count of boots, which a copied disk counts too
+CHANCE_BITS = 30  # of a nonce, so that no copy of the disk has the same; those above it rise with each start
 
 
 class UnsafeTimes(Exception):
@@ -134,14 +134,15 @@ class PairNode:
                 f" {place.feature}: start the newer program."
             )
         self._store = store
+        last, nonce = last_nonce(store), (world.incarnation << CHANCE_BITS) + world.jitter(1 << CHANCE_BITS)
         who = Setting(
             place.pair or identity.cluster,
             world.node,
             place.peer,
-            await store_id(store, world.new_id),
-            (world.incarnation << CHANCE_BITS) + world.jitter(1 << CHANCE_BITS),
+            await store_id(store, world.new_id, nonce),
+            nonce,
             place.times,
-            world.incarnation << CHANCE_BITS,
+            last,
         )
         self.replica = Replica(
             who,

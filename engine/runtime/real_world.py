@@ -21,6 +21,7 @@ from engine.runtime.real_clock import RealClock
 
 INLINE_BYTES_MAX = 64 << 10
 ID_BYTES = 16
+CLOCK_S_MAX = 2**32 - 1  # a clock that is further ahead than the year 2106 counts no further
 
 
 class RealWorld:
@@ -126,7 +127,7 @@ def next_incarnation(folder: Path, now_ms: int = 0) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         kept = int(path.read_text()) if path.exists() else 0
-        number = max(kept + 1, now_ms // 1_000)
+        number = max(kept + 1, min(now_ms // 1_000, CLOCK_S_MAX))
         fresh = folder / "incarnation.new"
         with fresh.open("w") as file:
             file.write(str(number))

@@ -11,6 +11,7 @@ import pytest
 from engine.base.limits import BATCHES_IN_FLIGHT_MAX
 from engine.base.problem import EngineClosed
 from engine.base.wire import Accepted
+from engine.pair.cells import NONCE, STORE_ID
 from engine.pair.node import UnfitPlace, UnsafeTimes
 from engine.ports import StoreFault
 from engine.rules.pair.times import Times
@@ -279,3 +280,25 @@ async def test_a_disk_that_was_replaced_is_out_of_sync_whatever_its_name() -> No
         assert pair.b.status == "coupled"
         assert pair.b.loop.state.total == 7
         await until(pair.is_same)
+
+
+@virtual
+async def test_an_older_copy_of_the_owners_disk_takes_nothing_over_and_tells_a_person() -> None:
+    """R16: the disk of A is put back to what it was before its last start; B is away."""
+    async with Pair() as pair:
+        await pair.init()
+        await pair.couple()
+        await pair.a.crash()
+        backup = dict(pair.a.disk._durable.cells)
+        await pair.a.boot()
+        await until(lambda: pair.a.status == "coupled", 20_000)
+        assert pair.cell.value is not None
+        assert pair.cell.value.nonce == pair.a.replica.who.incarnation
+        await pair.b.crash()
+        await pair.a.crash()
+        pair.a.disk._durable.cells[NONCE] = backup[NONCE]
+        assert pair.a.disk._durable.cells[STORE_ID] == backup[STORE_ID]
+        await pair.a.boot()
+        await pass_ms(30_000)
+        assert pair.a.status == "standby"
+        assert any("older copy" in one for one in pair.a.replica.alarms)

@@ -70,9 +70,9 @@ def is_mine(own: Ownership, who: Setting) -> bool:
 
 
 def is_copy(own: Ownership, who: Setting) -> bool:
-    """Tell whether this disk is an older copy of the owner's, which was booted as often as this one, or more often."""
+    """Tell whether this disk is an older copy of the owner's: it has never had the incarnation that owns the pair."""
     is_owner = own.owner == who.node and own.has(who.member)
-    return is_owner and 0 < who.first_nonce <= own.nonce != who.incarnation
+    return is_owner and 0 < who.last_incarnation < own.nonce != who.incarnation
 
 
 def _tell_of_copy(own: Ownership, who: Setting) -> list[Effect]:

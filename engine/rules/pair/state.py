@@ -37,8 +37,8 @@ NOTHING = -1  # acknowledged by a store of which nothing is known
 class Setting(msgspec.Struct, frozen=True):
     """Who this node is; constant for an incarnation.
 
-    `incarnation`: a number that no other incarnation has, not even one of a copy of this disk; those of one count of
-    boots begin at `first_nonce` (0: that is not known).
+    `incarnation`: a number that no other incarnation has, not even one of a copy of this disk, and that rises with each
+    start; `last_incarnation`: that of the last one that this disk has had (0: that is not known).
     """
 
     cluster: str
@@ -47,7 +47,7 @@ class Setting(msgspec.Struct, frozen=True):
     store: str
     incarnation: int
     times: Times = Times()
-    first_nonce: int = 0
+    last_incarnation: int = 0
 
     @property
     def member(self) -> Member:
