@@ -81,6 +81,7 @@ PAIR_CATALOGUE: dict[str, str] = {
     "pair: crash of the active": "a controller was crashed that owned the pair",
     "pair: crash of the standby": "a standby was crashed",
     "pair: crash while pending": "a controller was crashed that owned the pair and waited for the end of a lease",
+    "pair: two versions": "one of both had a program that reads more than the other's",
     "pair: crash with the register down": "a controller was crashed while the register was down",
     "pair: disk fault of the active": "an fsync of the owner failed",
     "pair: disk fault of the standby": "an fsync of the standby failed",

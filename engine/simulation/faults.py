@@ -21,7 +21,7 @@ from engine.simulation.director_faults import DIRECTOR_FAULTS, DIRECTOR_WEIGHTS
 from engine.simulation.disk import QUICK, DiskPace
 from engine.simulation.network import CALM, Weather
 from engine.simulation.node import AGENT, CLIENT, CONTROLLER, SUBAGENT
-from engine.simulation.pair_faults import PAIR_FAULTS, PAIR_WEIGHTS
+from engine.simulation.pair_faults import PAIR_FAULTS, PAIR_WEIGHTS, same_version
 from engine.simulation.pair_losses import mend
 
 WALL_JUMP_MS_MAX = 600_000
@@ -146,6 +146,7 @@ class Storm:
         if cluster.pair is not None:
             cluster.pair.heal()
             mend(self, cluster.pair)
+            same_version(self, cluster.pair)
         for name, node in cluster.nodes.items():
             node.disk.pace, node.disk.fails_with = QUICK, 0
             node.machine.wall_offset_ms = 0

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from engine.base.wire import FEATURE_LEVEL
 from engine.pair.node import PairNode
 from engine.runtime.supervisor import Supervisor
 from engine.simulation.disk import SimDisk
@@ -43,6 +44,7 @@ class SimNode:
         self.url = f"sim://{name}"
         self.number = 0
         self.drift_ppm = 0
+        self.feature = FEATURE_LEVEL  # of events that the program reads that is started here
         self.process: SimProcess | None = None
         self.paused = False
         self.restarts = 0  # by supervisors, over all processes

@@ -5,6 +5,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
+
+from engine.base.wire import FEATURE_LEVEL
+from engine.pair.cells import FEATURE
 from engine.rules.pair.state import Role
 from engine.simulation.disk import QUICK, DiskPace
 from engine.simulation.node import CLIENT
@@ -30,6 +34,7 @@ LOOKED_MS = 4_000.0  # after which it is seen whether a fault was met
 DRIFT_PPM_MAX = 500
 HOUR_MS = 3_600_000
 STUCK_MS = 11_000.0  # within which the beats of an owner that can not write have turned bad, and the other follows
+NEWER = FEATURE_LEVEL + 1
 FALSE_STALE_MS = 1_500.0  # within which the register has been asked
 FAR = RegisterFaults(delay_ms_min=300, delay_ms_max=900)
 STUCK = DiskPace(fsync_ms_min=20_000, fsync_ms_max=20_000)
@@ -264,6 +269,29 @@ def _clocks_apart(storm: Storm, pair: SimPair) -> bool:
     return storm.note(f"the clocks of {slow} and {fast} drift apart")
 
 
+def _other_version(storm: Storm, pair: SimPair) -> bool:
+    """Start a newer program on one of both, or the older one again where it can still read its journal."""
+    nodes = storm.cluster.nodes
+    node = nodes[storm.random.choice(pair.names)]
+    if not crash(storm, node.name, notice=True):
+        return False
+    wanted, kept = NEWER if node.feature < NEWER else FEATURE_LEVEL, node.disk.image.cells.get(FEATURE)
+    if kept is None or msgspec.msgpack.decode(kept) <= wanted:
+        node.feature = wanted
+    storm.cluster.lookout.sometimes("pair: two versions", len({nodes[one].feature for one in pair.names}) > 1)
+    return storm.note(f"{node.name} reads events up to level {node.feature} from now on")
+
+
+def same_version(storm: Storm, pair: SimPair) -> None:
+    """Start the newest program everywhere, as somebody does in the end."""
+    nodes = [storm.cluster.nodes[name] for name in pair.names]
+    newest = max(node.feature for node in nodes)
+    for node in nodes:
+        if node.feature < newest:
+            node.feature = newest
+            storm.cluster.crash(node.name)
+
+
 def _failing_disk(storm: Storm, name: str, met: str) -> bool:
     disk, number = storm.cluster.nodes[name].disk, storm.random.choice((errno.EIO, errno.ENOSPC))
     before = disk.counts["faults"]
@@ -305,6 +333,7 @@ PAIR_FAULTS: dict[str, PairFault] = {
     "hung active": _hung_active,
     "false stale": _false_stale,
     "clocks apart": _clocks_apart,
+    "other version": _other_version,
     "disk of active": _disk_of_active,
     "disk of standby": _disk_of_standby,
     **LOSSES,
@@ -335,6 +364,7 @@ PAIR_WEIGHTS: dict[str, float] = {
     "hung active": 1,
     "false stale": 1,
     "clocks apart": 1,
+    "other version": 2,
     "disk of active": 1,
     "disk of standby": 1,
     **LOSS_WEIGHTS,

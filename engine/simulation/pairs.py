@@ -3,7 +3,7 @@
 * `initialize` is what an operator does once: it tells the register who begins.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from random import Random
 from typing import Any
@@ -61,6 +61,7 @@ class SimPair(WatchedPair):
             own_url=f"{node.url}/pair",
             peer_url=f"{self._nodes[peer].url}/pair",
             register=self.register.at(node.name),
+            feature=node.feature,
         )
 
         def closed(error: BaseException) -> None:
@@ -105,6 +106,14 @@ class SimPair(WatchedPair):
         fell_back, self._falls = self.register.counts["rolled_back"] > self._falls, self.register.counts["rolled_back"]
         if value is not None and not fell_back:  # R13 is about what no register may do
             self.given(value, before)
+
+    def unsettled(self) -> Iterator[str]:
+        """Yield what is not as it has to be at rest; also that less may be written than both of them read."""
+        yield from super().unsettled()
+        reads = min(self._nodes[name].feature for name in self.names)
+        for node, half in self.halves():
+            if half.replica.feature_level != reads:
+                yield f"L2: {node.name} writes level {half.replica.feature_level}, and both read {reads}"
 
     def look_at_crash(self, half: PairNode) -> None:
         """Look at a half in the moment of its crash."""
