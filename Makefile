@@ -37,7 +37,7 @@ run: ready-run ## run the first example to its end: a workflow on real data, wit
 test: ready-dev ## all tests but the long ones (ARGS="-k journal" chooses)
 	$(pytest) $(parallel) -m "not soak" $(ARGS)
 
-check: lint house unit ## format, lint, types, house and unit tests: under a minute
+check: lint house unit ## format, lint, types, house and unit tests: some minutes
 
 lint: ready-dev ## format, lint and types
 	$(python) -m ruff format --check --quiet .
