@@ -18,7 +18,7 @@ from engine.base.codec import encode
 from engine.base.ids import AgentId
 from engine.jobs.shell import ShellJob
 from engine.model.command import GrantLeases
-from engine.model.event import AttemptAssigned, AttemptEnded, Event
+from engine.model.event import AttemptAssigned, AttemptEnded, EpochBegan, Event
 from engine.model.job import OnLost, OnPartition
 from engine.model.outcome import OutcomeKind
 from engine.model.workflow import Workflow
@@ -61,6 +61,7 @@ class LeaseStorm:
     def __init__(self, cluster: SimCluster, *, guards: bool = False) -> None:
         self.cluster = cluster
         self.random = Random(f"{cluster.seed}/lease faults")
+        self._agents = cluster.agent_nodes[AGENT]
         self.counts: dict[str, int] = {}
         self._acts = [
             self._cut,
@@ -80,7 +81,7 @@ class LeaseStorm:
     async def rage(self) -> None:
         """Cause faults for a while; raises AssertionError as soon as a checker finds a breach."""
         loop, draw = asyncio.get_running_loop(), self.random
-        for name in (AGENT, *SUBAGENTS):
+        for name in (*(self._agents if len(self._agents) == 1 else ()), *SUBAGENTS):  # a pair needs better clocks
             self.cluster.drift(name, draw.choice((-CLOCK_ERROR_PPM, 0, CLOCK_ERROR_PPM)))
         end, pace_s = loop.time() + SECONDS, draw.uniform(0.3, 3.0)
         while loop.time() < end:
@@ -100,29 +101,36 @@ class LeaseStorm:
             self.cluster.resume(name)
             self.cluster.boot(name)
 
+    @property
+    def _agent(self) -> str:
+        return self._agents[0] if len(self._agents) == 1 else self.random.choice(self._agents)
+
     def _later(self, span_ms: float, act: Callable[..., object], *args: Any) -> None:
         def in_time() -> None:
             if not self._is_over:
                 act(*args)
 
-        self.cluster.nodes[AGENT].machine.later(span_ms, in_time)
+        self.cluster.nodes[self._agents[0]].machine.later(span_ms, in_time)
 
     def _cut(self, subagent: str) -> None:
-        self.cluster.network.cut(AGENT, subagent)
-        self._later(self.random.uniform(100, 9_000), self.cluster.network.heal_between, AGENT, subagent)
+        agent = self._agent
+        self.cluster.network.cut(agent, subagent)
+        self._later(self.random.uniform(100, 9_000), self.cluster.network.heal_between, agent, subagent)
 
     def _cut_one_way(self, subagent: str) -> None:
-        ends = (AGENT, subagent) if self.random.random() < 0.5 else (subagent, AGENT)
+        agent = self._agent
+        ends = (agent, subagent) if self.random.random() < 0.5 else (subagent, agent)
         self.cluster.network.cut_one_way(*ends)
-        self._later(self.random.uniform(100, 9_000), self.cluster.network.heal_between, AGENT, subagent)
+        self._later(self.random.uniform(100, 9_000), self.cluster.network.heal_between, agent, subagent)
 
     def _clog(self, subagent: str) -> None:
-        ends = (AGENT, subagent) if self.random.random() < 0.7 else (subagent, AGENT)
+        agent = self._agent
+        ends = (agent, subagent) if self.random.random() < 0.7 else (subagent, agent)
         self.cluster.network.clog(*ends, self.random.uniform(100, 3_300))
 
     def _clog_and_cut(self, subagent: str) -> None:
         """What was granted arrives late, and nothing comes back."""
-        self.cluster.network.clog(AGENT, subagent, self.random.uniform(500, 3_300))
+        self.cluster.network.clog(self._agent, subagent, self.random.uniform(500, 3_300))
         self._later(self.random.uniform(0, 200), self._cut_back, subagent)
 
     def _slow_and_cut(self, subagent: str) -> None:
@@ -133,17 +141,19 @@ class LeaseStorm:
         self._later(span_ms + 1_000, setattr, self.cluster.network, "weather", CALM)
 
     def _cut_back(self, subagent: str) -> None:
-        self.cluster.network.cut_one_way(subagent, AGENT)
-        self._later(self.random.uniform(2_000, 9_000), self.cluster.network.heal_between, AGENT, subagent)
+        agent = self._agent
+        self.cluster.network.cut_one_way(subagent, agent)
+        self._later(self.random.uniform(2_000, 9_000), self.cluster.network.heal_between, agent, subagent)
 
     def _pause(self, subagent: str) -> None:
-        name = AGENT if self.random.random() < 0.3 else subagent
+        name = self._agent if self.random.random() < 0.3 else subagent
         self.cluster.pause(name)
         self._later(self.random.uniform(100, 6_000), self.cluster.resume, name)
 
     def _crash(self, _subagent: str) -> None:
-        self.cluster.crash(AGENT, notice=self.random.random() < 0.5)
-        self._later(self.random.uniform(50, 3_000), self.cluster.boot, AGENT)
+        agent = self._agent
+        self.cluster.crash(agent, notice=self.random.random() < 0.5)
+        self._later(self.random.uniform(50, 3_000), self.cluster.boot, agent)
 
     def _guard(self, subagent: str) -> None:
         self.cluster.crash_guard(subagent)
@@ -158,12 +168,16 @@ class Watch:
         self._fences: dict[str, tuple[int, int]] = {}
 
     def event(self, node: str, event: Event) -> None:
-        if node == AGENT and isinstance(event, AttemptAssigned) and event.attempt > 1:
-            self._meet("run again")
-        if node == AGENT and isinstance(event, AttemptEnded) and event.outcome.kind is OutcomeKind.UNKNOWN:
-            self._meet("lease expired" if "its lease ran out: " in event.outcome.message else "fenced or lost")
-        if node == AGENT and isinstance(event, AttemptEnded) and event.outcome.kind is OutcomeKind.SUCCEEDED:
-            self._meet("succeeded")
+        if node.partition(".")[0] != AGENT:
+            return
+        self._meet("taken over", isinstance(event, EpochBegan) and node.endswith(".2"))
+        self._meet("run again", isinstance(event, AttemptAssigned) and event.attempt > 1)
+        if isinstance(event, AttemptEnded):
+            is_unknown = event.outcome.kind is OutcomeKind.UNKNOWN
+            is_expired = "its lease ran out: " in event.outcome.message
+            self._meet("lease expired", is_unknown and is_expired)
+            self._meet("fenced or lost", is_unknown and not is_expired)
+            self._meet("succeeded", event.outcome.is_success)
 
     def process(self, group: ProcessGroup, fence: int) -> None:
         """A later attempt has the higher fence."""
@@ -172,26 +186,32 @@ class Watch:
         if (group.attempt, fence) <= before or fence <= before[1]:
             self.breaches.append(f"fence {fence} of attempt {group.attempt} of {group.order} follows {before}")
 
-    def _meet(self, what: str) -> None:
-        self.met[what] = self.met.get(what, 0) + 1
+    def _meet(self, what: str, is_met: bool) -> None:
+        self.met[what] = self.met.get(what, 0) + is_met
 
 
-def run_lease_seed(seed: int, *, guards: bool = False, with_timeline: bool = False) -> Report:
-    """Run one seed with the short times; `guards`: guards are killed, too. A breach is in the report, never raised."""
+def run_lease_seed(seed: int, *, guards: bool = False, directors: bool = False, with_timeline: bool = False) -> Report:
+    """Run one seed with the short times; `guards`: guards are killed, too; `directors`: the agent has two.
+
+    A breach is in the report, never raised.
+    """
     report = Report(seed)
     with forbid_escapes() as escapes:
         try:
-            run(_main(seed, guards, report, with_timeline), seed=seed, max_steps=STEPS_MAX)
+            run(_main(seed, guards, directors, report, with_timeline), seed=seed, max_steps=STEPS_MAX)
         except (Runaway, Deadlock) as error:
             report.breaches += [f"{type(error).__name__}: {error}"]
     report.breaches += [f"escape: {one}" for one in escapes]
     return report
 
 
-async def _main(seed: int, guards: bool, report: Report, with_timeline: bool) -> None:
+async def _main(seed: int, guards: bool, directors: bool, report: Report, with_timeline: bool) -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
-    cluster = SimCluster(loop, seed, agents={AGENT: len(SUBAGENTS)}, jobs={"long": JOB}, parallel_max=4)
+    pairs = [AGENT] if directors else []
+    cluster = SimCluster(
+        loop, seed, agents={AGENT: len(SUBAGENTS)}, directors=pairs, jobs={"long": JOB}, parallel_max=4
+    )
     storm, watch = LeaseStorm(cluster, guards=guards), Watch()
     try:
         await _live(cluster, storm, watch)

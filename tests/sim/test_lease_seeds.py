@@ -49,6 +49,18 @@ def test_no_two_processes_of_an_order_run_at_once(batch: int) -> None:
 
 @several
 @pytest.mark.parametrize("batch", range(BATCHES))
+def test_nor_when_one_director_takes_over_from_the_other(batch: int) -> None:
+    met: dict[str, int] = {}
+    for seed in range(batch, SEEDS, BATCHES):
+        report = run_lease_seed(seed, directors=True)
+        assert not report.breaches, complaint(report)
+        for what, count in report.met.items():
+            met[what] = met.get(what, 0) + count
+    assert [what for what in (*MET, "taken over") if not met.get(what)] == []
+
+
+@several
+@pytest.mark.parametrize("batch", range(BATCHES))
 def test_guards_that_are_killed_and_replaced_keep_leases(batch: int) -> None:
     fenced = crashes = 0
     for seed in range(batch, SEEDS, BATCHES):
