@@ -33,7 +33,7 @@ TOPOLOGIES: tuple[dict[str, int], ...] = (
     {"a": 2, "b": 1},
     {"a": 2, "b": 2, "c": 1},
 )
-QUIET_SECONDS = 1_200.0
+QUIET_SECONDS = 3_600.0  # a queue behind a job that runs once at a time may take most of an hour
 STEPS_MAX = 2_000_000
 SQL_EVERY = 10
 SQL_SEED = 7  # which of so many
