@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from engine.simulation.sql_files import Change, SimFile
 from tests.journal.crashes import command, environment
 
-SECTOR = 512
 TRACED = "openat,close,write,pwrite64,ftruncate,fsync,fdatasync,unlink"
 
 _LINE = re.compile(r"(\d+)\s+(.*)")
@@ -32,54 +32,11 @@ class Call(NamedTuple):
     result: int
 
 
-class Change(NamedTuple):
-    """A write at a place, or a new length (`content` None)."""
-
-    place: int
-    content: bytes | None
-
-
-class File:
-    """One file: what is on disk, and what is only in the page cache."""
-
-    def __init__(self) -> None:
-        self.durable = bytearray()
-        self.pending: list[Change] = []
-
-    def sync(self) -> None:
-        for change in self.pending:
-            apply(self.durable, change)
-        self.pending.clear()
-
-    def after_cut(self, draw: random.Random) -> bytes:
-        content = bytearray(self.durable)
-        for change in self.pending:
-            fate = draw.random()
-            if fate < 0.4:
-                continue
-            if fate < 0.6 and change.content is not None:  # torn: some of its sectors
-                for start in range(0, len(change.content), SECTOR):
-                    if draw.random() < 0.5:
-                        apply(content, Change(change.place + start, change.content[start : start + SECTOR]))
-                continue
-            apply(content, change)
-        return bytes(content)
-
-
-def apply(content: bytearray, change: Change) -> None:
-    if change.content is None:
-        del content[change.place :]
-        content.extend(bytes(change.place - len(content)))
-        return
-    content.extend(bytes(max(change.place - len(content), 0)))
-    content[change.place : change.place + len(change.content)] = change.content
-
-
 class Disk:
     """All files of the journal after the calls seen so far, and the highest index acknowledged."""
 
     def __init__(self) -> None:
-        self.files: dict[str, File] = {}
+        self.files: dict[str, SimFile] = {}
         self.open: dict[int, str] = {}
         self.acked = 0
 
@@ -91,7 +48,7 @@ class Disk:
             name = text(call.arguments).decode()
             if ".db" in name and not name.endswith("-shm"):
                 self.open[call.result] = os.path.basename(name)
-                self.files.setdefault(os.path.basename(name), File())
+                self.files.setdefault(os.path.basename(name), SimFile())
             else:
                 self.open.pop(call.result, None)
             return False
@@ -108,7 +65,7 @@ class Disk:
             return False
         return number in self.open and self._change(self.files.get(self.open[number]), call)
 
-    def _change(self, file: File | None, call: Call) -> bool:
+    def _change(self, file: SimFile | None, call: Call) -> bool:
         if file is None:  # removed while it was open
             return False
         if call.name in {"fsync", "fdatasync"}:
@@ -122,7 +79,7 @@ class Disk:
     def cut(self, folder: Path, draw: random.Random) -> None:
         """Lay out the files as they may be after a power cut now."""
         for name, file in self.files.items():
-            (folder / name).write_bytes(file.after_cut(draw))
+            (folder / name).write_bytes(file.after_cut(draw)[0])
 
 
 def text(arguments: str) -> bytes:
